@@ -1,0 +1,27 @@
+package bucket
+
+import (
+	"time"
+
+	"github.com/minio/minio-go/v7"
+)
+
+// Steps are the moments of a write, in their order.
+var Steps = []string{
+	string(stepCreate), string(stepWrite), string(stepSync), string(stepMark),
+	string(stepRename), string(stepSyncDir), string(stepClear),
+}
+
+// OnStep has fn called as each step begins; an error from it fails the step.
+func (f *Folder) OnStep(fn func(name string) error) {
+	f.step = func(s step) error { return fn(string(s)) }
+}
+
+// CutInto makes the parts of large bodies small.
+func (s *S3) CutInto(size int64) { s.parts.size = size }
+
+// HurryAll makes the pauses of the S3 library short, for every test of this package.
+func HurryAll() { minio.DefaultRetryUnit = time.Millisecond }
+
+// Hurry makes the pauses between two tries short.
+func (s *S3) Hurry() { s.firstPause = time.Millisecond }

@@ -1,0 +1,19 @@
+package bucket_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/quoitdb/quoit/snapshot/bucket"
+	"go.uber.org/goleak"
+)
+
+// TestMain lets the test binary play a second process: with roleVariable set it
+// is one of those in roles, not a run of the tests.
+func TestMain(m *testing.M) {
+	if role := os.Getenv(roleVariable); role != "" {
+		os.Exit(play(role, os.Args[1:]))
+	}
+	bucket.HurryAll()
+	goleak.VerifyTestMain(m)
+}
