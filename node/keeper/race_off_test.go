@@ -1,0 +1,6 @@
+//go:build !race
+
+package keeper
+
+// stride is how far apart the operations are at which a test makes things fail.
+const stride = 1
