@@ -1,0 +1,152 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// needs returns the path of a stock tool, or skips; QUOIT_TEST_REQUIRE=redis turns
+// the skip into a failure, for machines that are meant to have it.
+func needs(t *testing.T, tool string) string {
+	t.Helper()
+	path, err := exec.LookPath(tool)
+	if err == nil {
+		return path
+	}
+	if strings.Contains(os.Getenv("QUOIT_TEST_REQUIRE"), "redis") {
+		t.Fatalf("%s is required (QUOIT_TEST_REQUIRE) and missing: %v", tool, err)
+	}
+	t.Skipf("%s is not installed (Debian: redis-tools)", tool)
+	return ""
+}
+
+func run(t *testing.T, stdin, tool string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, tool, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s %v: %v\n%s%s", tool, args, err, out, stderr.String())
+	}
+	return string(out)
+}
+
+func (s *solo) port() string {
+	_, port, _ := strings.Cut(s.listener.Addr().String(), ":")
+	return port
+}
+
+func TestRedisCLI(t *testing.T) {
+	cli := needs(t, "redis-cli")
+	s := startSolo(t, soloOptions{})
+	out := run(t, "SET greeting \"hello \\xff world\"\nGET greeting\nMGET greeting nobody\nINCR n\nTTL n\nEXPIRE n 100\nNOSUCH\n", cli, "-p", s.port())
+	for _, want := range []string{"OK\n", "hello \xff world\n", "\n1\n-1\n1\n", "ERR unknown command"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("redis-cli did not show %q in\n%s", want, out)
+		}
+	}
+	if out := run(t, "", cli, "-p", s.port(), "--scan"); !strings.Contains(out, "greeting\n") || !strings.Contains(out, "n\n") {
+		t.Errorf("--scan:\n%s", out)
+	}
+	if out := run(t, "", cli, "-p", s.port(), "--bigkeys"); !strings.Contains(out, "2 strings") {
+		t.Errorf("--bigkeys:\n%s", out)
+	}
+	var pipe bytes.Buffer
+	for range 1000 {
+		pipe.WriteString("*3\r\n$3\r\nSET\r\n$1\r\np\r\n$1\r\nv\r\n")
+	}
+	if out := run(t, pipe.String(), cli, "-p", s.port(), "--pipe"); !strings.Contains(out, "errors: 0, replies: 1000") {
+		t.Errorf("--pipe:\n%s", out)
+	}
+}
+
+func TestRedisBenchmark(t *testing.T) {
+	bench := needs(t, "redis-benchmark")
+	s := startSolo(t, soloOptions{})
+	for _, args := range [][]string{
+		{"-n", "2000", "-c", "10", "-q", "-t", "ping,set,get,incr,mset", "-r", "1000"},
+		{"-n", "20000", "-c", "50", "-P", "16", "-q", "-t", "set,get", "-d", "64"},
+		{"-n", "2000", "-q", "--threads", "2", "SET", "key:__rand_int__", "v"},
+	} {
+		out := run(t, "", bench, append([]string{"-p", s.port()}, args...)...)
+		if !strings.Contains(out, "requests per second") || strings.Contains(strings.ToLower(out), "error") || strings.Contains(out, "WARN") {
+			t.Errorf("redis-benchmark %v:\n%s", args, out)
+		}
+	}
+	if n := s.stats.errors.Load(); n != 0 {
+		t.Errorf("%d error replies", n)
+	}
+}
+
+func TestGoRedis(t *testing.T) {
+	s := startSolo(t, soloOptions{})
+	// Nothing is set that a person would not set: HELLO 3 is tried and refused,
+	// CLIENT SETINFO is sent.
+	c := redis.NewClient(&redis.Options{Addr: s.listener.Addr().String(), ClientName: "tester"})
+	defer c.Close()
+	ctx := t.Context()
+	check := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	check("ping", c.Ping(ctx).Err())
+	check("set", c.Set(ctx, "a", "1", time.Minute).Err())
+	if v, err := c.Get(ctx, "a").Result(); err != nil || v != "1" {
+		t.Errorf("get: %q, %v", v, err)
+	}
+	if _, err := c.Get(ctx, "nobody").Result(); !errors.Is(err, redis.Nil) {
+		t.Errorf("get of nothing: %v", err)
+	}
+	if d, err := c.TTL(ctx, "a").Result(); err != nil || d != time.Minute {
+		t.Errorf("ttl: %v, %v", d, err)
+	}
+	if n, err := c.IncrBy(ctx, "n", 41).Result(); err != nil || n != 41 {
+		t.Errorf("incrby: %d, %v", n, err)
+	}
+	if ok, err := c.SetNX(ctx, "a", "2", 0).Result(); err != nil || ok {
+		t.Errorf("setnx: %v, %v", ok, err)
+	}
+	check("mset", c.MSet(ctx, "x", 1, "y", 2).Err())
+	if vs, err := c.MGet(ctx, "x", "y", "z").Result(); err != nil || len(vs) != 3 || vs[0] != "1" || vs[2] != nil {
+		t.Errorf("mget: %v, %v", vs, err)
+	}
+	cmds, err := c.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for range 500 {
+			p.Incr(ctx, "counter")
+		}
+		return nil
+	})
+	if err != nil || cmds[499].(*redis.IntCmd).Val() != 500 {
+		t.Errorf("pipeline: %v", err)
+	}
+	keys := 0
+	for it := c.Scan(ctx, 0, "", 2).Iterator(); it.Next(ctx); {
+		keys++
+	}
+	if n, err := c.DBSize(ctx).Result(); err != nil || n != int64(keys) || n != 5 {
+		t.Errorf("dbsize %d, scanned %d, %v", n, keys, err)
+	}
+	if n, err := c.Del(ctx, "a", "x", "y", "z").Result(); err != nil || n != 3 {
+		t.Errorf("del: %d, %v", n, err)
+	}
+	if info, err := c.Info(ctx, "server").Result(); err != nil || !strings.Contains(info, "quoit_version:test") {
+		t.Errorf("info: %q, %v", info, err)
+	}
+	if name, err := c.ClientGetName(ctx).Result(); err != nil || name != "tester" {
+		t.Errorf("name: %q, %v", name, err)
+	}
+}
