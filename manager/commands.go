@@ -1,0 +1,268 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/internal/member"
+	"github.com/quoitdb/quoit/protocol"
+)
+
+// execute runs one request and appends its reply.
+func (c *conn) execute(ctx context.Context, args [][]byte) {
+	cmd, known := protocol.Lookup(args[0])
+	if !known {
+		c.refuse(protocol.UnknownCommand(args[0]))
+		return
+	}
+	if err := c.parser.Limits.Check(cmd, args); err != nil {
+		c.refuse(protocol.AsError(err))
+		return
+	}
+	err := c.run(ctx, cmd, args)
+	switch {
+	case err == nil:
+	case errors.Is(err, cluster.ErrInDoubt):
+		// A request that is answered with an error was not executed: see
+		// docs/protocol.md. Of this one nobody can say so.
+		c.m.log.Warn("no answer, as the outcome is not known", "command", cmd.String(), "error", err)
+		c.closing = true
+	default:
+		c.refuse(failure(err))
+	}
+}
+
+// run runs one command. It appends the whole reply, or nothing and returns an error.
+func (c *conn) run(ctx context.Context, cmd protocol.Command, args [][]byte) error {
+	switch cmd {
+	case protocol.CmdTopology:
+		return c.bulk(c.m.known.Load().topology())
+	case protocol.CmdInfo:
+		return c.bulk([]byte(c.m.info()), nil)
+	case protocol.CmdRegister:
+		return c.counter(c.m.register(ctx, args[1]))
+	case protocol.CmdHeartbeat:
+		return c.counter(c.m.heartbeat(args[1]))
+	case protocol.CmdCommitMove:
+		return c.ok(c.m.commit(ctx, args))
+	case protocol.CmdMoveDone:
+		return c.ok(c.m.moveDone(ctx, args))
+	case protocol.CmdCluster:
+		return c.cluster(ctx, args[1:])
+	}
+	if cmd.Spec().Has(protocol.Session) {
+		return c.session(cmd, args)
+	}
+	return &protocol.Error{Code: protocol.ERR, Message: cmd.String() + " is for nodes: the manager holds no data; TOPOLOGY lists the nodes"}
+}
+
+// session runs what stock clients say when they connect.
+func (c *conn) session(cmd protocol.Command, args [][]byte) error {
+	switch cmd {
+	case protocol.CmdPing:
+		message, err := protocol.ParsePing(args)
+		if err == nil && message == nil {
+			c.out = protocol.AppendSimple(c.out, "PONG")
+			return nil
+		}
+		return c.bulk(message, err)
+	case protocol.CmdEcho:
+		return c.bulk(args[1], nil)
+	case protocol.CmdQuit:
+		c.closing = true
+		return c.ok(nil)
+	case protocol.CmdReset:
+		c.out = protocol.AppendSimple(c.out, "RESET")
+		return nil
+	case protocol.CmdSelect:
+		return c.ok(protocol.ParseSelect(args))
+	case protocol.CmdCommand:
+		c.out = protocol.AppendCommandReply(c.out, args)
+		return nil
+	case protocol.CmdTime:
+		now := time.Now()
+		c.out = protocol.AppendBulkInt(protocol.AppendArray(c.out, 2), now.Unix())
+		c.out = protocol.AppendBulkInt(c.out, int64(now.Nanosecond()/1000))
+		return nil
+	case protocol.CmdHello:
+		return c.hello(args)
+	case protocol.CmdClient:
+		return c.client(args)
+	}
+	return &protocol.Error{Code: protocol.ERR, Message: "the manager does not have " + cmd.String()}
+}
+
+func (c *conn) hello(args [][]byte) error {
+	in, err := protocol.ParseHello(args)
+	if err != nil {
+		return err
+	}
+	if in.HasAuth {
+		return &protocol.Error{Code: protocol.ERR, Message: "AUTH: this manager has no password; connect without one"}
+	}
+	text := func(name, value string) {
+		c.out = protocol.AppendBulkString(protocol.AppendBulkString(c.out, name), value)
+	}
+	number := func(name string, value int64) {
+		c.out = protocol.AppendInt(protocol.AppendBulkString(c.out, name), value)
+	}
+	c.out = protocol.AppendArray(c.out, 12)
+	text("server", "quoit")
+	number("proto", protocol.ProtocolVersion)
+	number("id", c.id)
+	text("mode", "manager")
+	text("role", "master")
+	c.out = protocol.AppendArray(protocol.AppendBulkString(c.out, "modules"), 0)
+	return nil
+}
+
+func (c *conn) client(args [][]byte) error {
+	in, err := protocol.ParseClient(args)
+	switch {
+	case err == nil && in.Verb == protocol.ClientID:
+		c.out = protocol.AppendInt(c.out, c.id)
+		return nil
+	case err == nil && in.Verb == protocol.ClientGetName:
+		c.out = protocol.AppendNull(c.out) // names are not kept
+		return nil
+	}
+	return c.ok(err)
+}
+
+func (c *conn) ok(err error) error {
+	if err == nil {
+		c.out = protocol.AppendOK(c.out)
+	}
+	return err
+}
+
+func (c *conn) bulk(value []byte, err error) error {
+	if err == nil {
+		c.out = protocol.AppendBulk(c.out, value)
+	}
+	return err
+}
+
+func (c *conn) counter(counter uint64, err error) error {
+	if err == nil {
+		c.out = protocol.AppendInt(c.out, int64(counter))
+	}
+	return err
+}
+
+// register makes a new node known, and returns the counter of a document that knows
+// it. For one that is known already it changes nothing: a node takes its next
+// incarnation by itself, and a request that comes late must not fence it off.
+func (m *Manager) register(ctx context.Context, arg []byte) (uint64, error) {
+	var r member.Registration
+	if err := member.Decode(arg, &r); err != nil {
+		return 0, err
+	}
+	if err := m.seams.Points.Hit("manager.register"); err != nil {
+		return 0, err
+	}
+	fresh := false
+	d, err := m.change(ctx, func(d cluster.Document) (cluster.Document, error) {
+		next, err := d.Register(cluster.Registration{Cluster: r.Cluster, ID: r.ID, Address: r.Address, Tokens: r.Tokens, Endpoints: r.Endpoints})
+		if err != nil {
+			return d, err
+		}
+		if _, known := d.Member(r.Address); known {
+			fresh = false
+			return d, nil
+		}
+		fresh = true
+		return next, nil
+	})
+	if err != nil {
+		m.log.Warn("a node could not register", "node", r.Address, "error", err)
+		return 0, err
+	}
+	if fresh {
+		m.log.Info("node registered", "node", r.Address, "id", r.ID)
+	}
+	return d.Counter, nil
+}
+
+// heartbeat notes how a member does. A member that has seen a newer document than
+// this manager gives it a reason to read.
+func (m *Manager) heartbeat(arg []byte) (uint64, error) {
+	var h member.Heartbeat
+	if err := member.Decode(arg, &h); err != nil {
+		return 0, err
+	}
+	d := m.document()
+	if h.Counter > d.Counter {
+		m.read.ring()
+	}
+	if n, ok := d.Member(h.Address); ok && m.nodes.note(h, n) {
+		m.plan.ring()
+		m.doors.ring()
+	}
+	return d.Counter, nil
+}
+
+// commit hands a range over, together with whatever else is waiting for a swap.
+// Only the source asks for it, once everything is durable at the target and the
+// range is sealed.
+func (m *Manager) commit(ctx context.Context, args [][]byte) error {
+	in, err := protocol.ParseCommitMove(args)
+	if err != nil {
+		return err
+	}
+	if err := m.seams.Points.Hit("manager.commit.before"); err != nil {
+		return err
+	}
+	id := cluster.MoveID(in.Move)
+	if _, err := m.change(ctx, func(d cluster.Document) (cluster.Document, error) { return d.Commit(id) }); err != nil {
+		return err
+	}
+	if err := m.seams.Points.Hit("manager.commit.after"); err != nil {
+		return fmt.Errorf("%w: %w", cluster.ErrInDoubt, err) // an answer that is lost
+	}
+	return nil
+}
+
+// moveDone notes that one end of committed moves has nothing left to do.
+func (m *Manager) moveDone(ctx context.Context, args [][]byte) error {
+	in, err := protocol.ParseMoveDone(args)
+	if err != nil {
+		return err
+	}
+	if err := m.seams.Points.Hit("manager.done"); err != nil {
+		return err
+	}
+	mark := cluster.Document.MarkDropped
+	if in.Active {
+		mark = cluster.Document.MarkActive
+	}
+	ids := make([]cluster.MoveID, len(in.Moves))
+	for i, move := range in.Moves {
+		ids[i] = cluster.MoveID(move)
+	}
+	_, err = m.changeSoon(ctx, func(d cluster.Document) (cluster.Document, error) { return mark(d, ids...) })
+	return err
+}
+
+// maxMessage bounds what an error says: it may repeat what a stranger has sent.
+const maxMessage = 1 << 10
+
+// failure is an error in the words of the protocol: whether asking again may help
+// is in the code.
+func failure(err error) *protocol.Error {
+	var reply *protocol.Error
+	if errors.As(err, &reply) {
+		return reply
+	}
+	e := &protocol.Error{Code: protocol.ERR, Message: err.Error()}
+	if errors.Is(err, errNotNow) {
+		e.Code = protocol.UNAVAILABLE
+	}
+	if len(e.Message) > maxMessage {
+		e.Message = e.Message[:maxMessage] + "..."
+	}
+	return e
+}

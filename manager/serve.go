@@ -1,0 +1,235 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/quoitdb/quoit/internal/member"
+	"github.com/quoitdb/quoit/protocol"
+)
+
+const (
+	// requestTimeout cuts off who begins a request and does not end it, and
+	// idleTimeout who has nothing to say: members speak every second.
+	requestTimeout = 30 * time.Second
+	idleTimeout    = 15 * time.Minute
+	// writeTimeout cuts off who does not take the replies that it asked for.
+	writeTimeout = 10 * time.Second
+	// lingerTime is how long a connection that is closed after an error is kept for
+	// the other side to read why.
+	lingerTime = 250 * time.Millisecond
+
+	// farewells is how many connections over the limit are told why at the same time.
+	farewells = 64
+
+	// readBuffer is where a connection starts; what is larger is given back above
+	// keepBuffer.
+	readBuffer = 4 << 10
+	keepBuffer = 64 << 10
+	// flushSize is how many bytes of replies gather before they leave.
+	flushSize = 64 << 10
+)
+
+// limits bound a request: the manager takes no values, so they are small.
+func limits() protocol.Limits {
+	l := protocol.DefaultLimits()
+	l.MaxArgs, l.MaxValue, l.MaxRequest = 4096, member.MaxBytes, 2*member.MaxBytes
+	return l
+}
+
+// server holds the manager's connections.
+type server struct {
+	m       *Manager
+	most    int
+	running sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{} // guarded by mu
+	count int64                 // of all so far; guarded by mu
+}
+
+func newServer(m *Manager, most int) *server {
+	return &server{m: m, most: most, conns: make(map[net.Conn]struct{})}
+}
+
+// accept takes connections until ctx ends, or until the listener fails for good.
+func (s *server) accept(ctx context.Context, l net.Listener) error {
+	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
+	for {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			s.take(ctx, nc)
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("manager listener: %w", err)
+		default: // too many open files, say
+			s.m.log.Warn("cannot accept a connection", "error", err)
+			sleep(ctx, minBackoff)
+		}
+	}
+}
+
+// take starts a connection, or refuses it where there are too many.
+func (s *server) take(ctx context.Context, nc net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	full := len(s.conns) >= s.most
+	if len(s.conns) >= s.most+farewells {
+		_ = nc.Close()
+		return
+	}
+	s.conns[nc] = struct{}{}
+	s.count++
+	c := newConn(s.m, nc, s.count)
+	s.running.Go(func() {
+		defer s.release(nc)
+		if full {
+			c.refuse(&protocol.Error{Code: protocol.OVERLOADED, Message: "the manager has as many connections as it may (QUOIT_MANAGER_MAX_CONNECTIONS); try again later"})
+			c.leave()
+			return
+		}
+		c.serve(ctx)
+	})
+}
+
+func (s *server) release(nc net.Conn) {
+	_ = nc.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, nc)
+}
+
+// close ends all connections and waits for them. Nothing is accepted any more.
+func (s *server) close() {
+	s.mu.Lock()
+	for nc := range s.conns {
+		_ = nc.Close()
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+}
+
+// conn is one connection. It belongs to the goroutine of serve.
+type conn struct {
+	m       *Manager
+	nc      net.Conn
+	id      int64
+	parser  protocol.RequestParser
+	in, out []byte    // read and not executed; not written yet
+	begun   time.Time // when the incomplete request in the buffer began
+	closing bool      // after the next flush
+}
+
+func newConn(m *Manager, nc net.Conn, id int64) *conn {
+	return &conn{m: m, nc: nc, id: id, parser: protocol.RequestParser{Limits: limits()}}
+}
+
+// serve answers the connection until it ends. A request that is malformed is
+// answered and ends it; a panic in a command ends this connection alone.
+func (c *conn) serve(ctx context.Context) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.m.log.Error("a connection panicked and was closed", "client", c.nc.RemoteAddr().String(), "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	for !c.closing {
+		if err := c.fill(); err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) || len(c.in) == 0 {
+				return
+			}
+			c.refuse(&protocol.Error{Code: protocol.ERR, Message: "Protocol error: the rest of the request did not come within " + requestTimeout.String()})
+			break
+		}
+		c.batch(ctx)
+		c.flush()
+	}
+	c.leave()
+}
+
+// fill blocks until there is something new to parse.
+func (c *conn) fill() error {
+	deadline := time.Now().Add(idleTimeout)
+	if len(c.in) > 0 {
+		deadline = c.begun.Add(requestTimeout)
+	} else if cap(c.in) > keepBuffer {
+		c.in = nil
+	}
+	if cap(c.in)-len(c.in) < readBuffer/2 {
+		c.in = slices.Grow(c.in, len(c.in)+readBuffer)
+	}
+	_ = c.nc.SetReadDeadline(deadline)
+	n, err := c.nc.Read(c.in[len(c.in):cap(c.in)])
+	c.in = c.in[:len(c.in)+n]
+	if n > 0 {
+		return nil // what came before an error is answered; the error comes again
+	}
+	return err
+}
+
+// batch executes every complete request in the buffer.
+func (c *conn) batch(ctx context.Context) {
+	used := 0
+	for !c.closing {
+		args, n, err := c.parser.Next(c.in[used:])
+		if err != nil {
+			if !errors.Is(err, protocol.ErrCrossProtocol) {
+				c.refuse(protocol.AsError(err))
+			}
+			c.closing = true
+			return
+		}
+		if n == 0 {
+			break
+		}
+		if used += n; len(args) > 0 {
+			c.execute(ctx, args)
+		}
+		if len(c.out) >= flushSize {
+			c.flush()
+		}
+	}
+	if used > 0 || c.begun.IsZero() {
+		c.begun = time.Now()
+	}
+	if c.in = c.in[:copy(c.in, c.in[used:])]; len(c.in) == 0 {
+		c.begun = time.Time{}
+	}
+}
+
+func (c *conn) refuse(e *protocol.Error) { c.out = protocol.AppendError(c.out, e) }
+
+// flush writes the replies. Who does not take them is cut off.
+func (c *conn) flush() {
+	if len(c.out) == 0 {
+		return
+	}
+	_ = c.nc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if _, err := c.nc.Write(c.out); err != nil {
+		c.closing = true
+	}
+	if c.out = c.out[:0]; cap(c.out) > 2*flushSize {
+		c.out = nil
+	}
+}
+
+// leave writes the last replies and lets the other side read them: closing with
+// unread bytes in the kernel would reset the connection and throw them away.
+func (c *conn) leave() {
+	c.flush()
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.CopyN(io.Discard, c.nc, 1<<20)
+}
