@@ -1,0 +1,413 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/quoitdb/quoit/protocol"
+)
+
+// channel is a WebSocket on /v1/node/{address} with a connection of its own to that
+// node. One goroutine parses what the client sends and passes it on; when the node
+// does not take it, it waits, and so does the client. Another passes the replies
+// on; when the client does not take them, it waits, and so does the node.
+type channel struct {
+	*socket
+	node    net.Conn
+	address string
+
+	reader stamp
+	in     inbox // from the client
+	parser protocol.RequestParser
+	active atomic.Int64 // when something was last asked or answered, coarse
+
+	from inbox // from the node
+	ends replyEnds
+	out  []byte
+	due  due
+	big  atomic.Bool // from has grown
+	quit atomic.Bool // the client has said QUIT
+}
+
+const (
+	dialTimeout = 5 * time.Second
+	// shrinkIdle is how long a connection is quiet before its memory is taken back.
+	shrinkIdle = 2 * time.Second
+)
+
+func (g *Gateway) serveNode(w http.ResponseWriter, r *http.Request) {
+	if !g.speaks(w, r) {
+		return
+	}
+	address := r.PathValue("address")
+	if !g.source.member(r.Context(), address) {
+		g.stats.notMember.Add(1)
+		http.Error(w, "no node of the topology has that address", http.StatusNotFound)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), dialTimeout)
+	node, err := g.dial(ctx, address)
+	cancel()
+	if err != nil {
+		g.stats.unreachable.Add(1)
+		http.Error(w, "the node does not answer", http.StatusBadGateway)
+		return
+	}
+	defer func() { _ = node.Close() }()
+	s := g.accept(w, r, int64(g.config.Limits.Message))
+	if s == nil {
+		return
+	}
+	g.newChannel(s, node, address).run()
+}
+
+func (g *Gateway) newChannel(s *socket, node net.Conn, address string) *channel {
+	c := &channel{socket: s, node: node, address: address}
+	c.parser.Limits = g.limits
+	c.in.part.of, c.from.part.of = &g.budget, &g.budget
+	c.due.init()
+	c.reader.mark(g.clock, idle)
+	c.active.Store(g.clock.coarse())
+	return c
+}
+
+// run serves the channel until one of the two sides goes.
+func (c *channel) run() {
+	if !c.gw.roster.enter(c) {
+		c.drain()
+		c.finish()
+		return
+	}
+	defer c.gw.roster.leave(c)
+	defer c.finish()
+	c.gw.stats.channels.Add(1)
+	defer c.gw.stats.channels.Add(-1)
+	c.spawn(func() {
+		defer c.recovered()
+		c.answers()
+	})
+	defer c.recovered()
+	c.requests()
+}
+
+// recovered ends a channel, however one of its goroutines ended: a bug that one
+// client can trigger must not take the others down with it.
+func (c *channel) recovered() {
+	if p := recover(); p != nil {
+		c.gw.stats.panics.Add(1)
+		c.gw.log.Error("a channel panicked and was closed", "node", c.address, "panic", p, "stack", string(debug.Stack()))
+		c.cutOff()
+	}
+	_ = c.node.Close()
+	c.due.close()
+}
+
+// requests reads from the client until it goes or the channel ends.
+func (c *channel) requests() {
+	defer c.in.release()
+	for {
+		c.reader.mark(c.gw.clock, c.waiting())
+		kind, message, err := c.ws.Reader(context.Background())
+		if err != nil {
+			c.gone()
+			return
+		}
+		if kind != websocket.MessageBinary {
+			c.gw.stats.cutProtocol.Add(1)
+			c.end(CloseProtocol, "requests come in binary messages")
+			return
+		}
+		c.gw.stats.messagesIn.Add(1)
+		if !c.take(message) {
+			c.leftOver()
+			return
+		}
+	}
+}
+
+// leftOver reads on when nothing more is passed on, so that the handshake of the
+// end is seen.
+func (c *channel) leftOver() {
+	for {
+		_, message, err := c.ws.Reader(context.Background())
+		if err != nil {
+			return
+		}
+		if _, err := io.Copy(io.Discard, message); err != nil {
+			return
+		}
+	}
+}
+
+// waiting is the phase between two messages: a request may have begun in the last.
+func (c *channel) waiting() phase {
+	if c.in.pending() {
+		return partial
+	}
+	return idle
+}
+
+// take reads one message and passes on the requests in it. It says whether the
+// channel goes on.
+func (c *channel) take(message io.Reader) bool {
+	size := 0
+	for {
+		if err := c.in.makeRoom(c.parser.Need()); err != nil {
+			c.gw.stats.cutBudget.Add(1)
+			c.leave(CloseOverloaded, "the gateway holds as many bytes of requests as it may")
+			return false
+		}
+		c.reader.mark(c.gw.clock, partial)
+		n, err := c.in.readFrom(message)
+		c.gw.clock.refresh()
+		c.reader.mark(c.gw.clock, running)
+		c.listen()
+		size += n
+		if n > 0 && !c.pass() {
+			return false
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return true // the next Reader says so too
+		}
+	}
+	c.gw.stats.bytesIn.Add(uint64(size))
+	if size < len(c.in.buf)/2 {
+		c.in.shrink()
+	}
+	return true
+}
+
+// pass looks at every complete request in the buffer and passes on those that the
+// node may see, as they came.
+func (c *channel) pass() bool {
+	c.active.Store(c.gw.clock.coarse())
+	from, requests := c.in.r, 0
+	for {
+		begin := c.in.r
+		array := c.in.pending() && c.in.buf[begin] == '*'
+		args, n, err := c.parser.Next(c.in.bytes())
+		c.in.consume(n)
+		switch {
+		case err != nil:
+			return c.send(c.in.buf[from:begin], requests) && c.broken(err)
+		case n == 0:
+			return c.send(c.in.buf[from:begin], requests)
+		case len(args) == 0:
+			if !c.send(c.in.buf[from:begin], requests) {
+				return false
+			}
+			from, requests = c.in.r, 0
+			continue
+		}
+		refusal := c.look(args)
+		if refusal == nil && array {
+			requests++
+			continue
+		}
+		if !c.send(c.in.buf[from:begin], requests) || !c.apart(refusal, args) {
+			return false
+		}
+		from, requests = c.in.r, 0
+	}
+}
+
+// apart is for what does not go to the node as it came: a request that is refused,
+// and one that was written as a line, which goes on as an array.
+func (c *channel) apart(refusal *protocol.Error, args [][]byte) bool {
+	if refusal != nil {
+		return c.answer(protocol.AppendError(nil, refusal))
+	}
+	line := protocol.AppendCommandHeader(nil, len(args))
+	for _, arg := range args {
+		line = protocol.AppendBulk(line, arg)
+	}
+	return c.send(line, 1)
+}
+
+// look says why a request is not passed on, nil if it is.
+func (c *channel) look(args [][]byte) *protocol.Error {
+	cmd, refusal := c.gw.look(args)
+	if cmd == protocol.CmdQuit {
+		c.quit.Store(true)
+	}
+	return refusal
+}
+
+// send writes requests to the node, which then owes their replies.
+func (c *channel) send(requests []byte, n int) bool {
+	if n == 0 {
+		return true
+	}
+	if !c.due.expect(n) {
+		return false
+	}
+	c.reader.mark(c.gw.clock, writing)
+	_, err := c.node.Write(requests)
+	c.reader.mark(c.gw.clock, running)
+	return err == nil // if not, whoever reads the replies says so
+}
+
+// answer gives a reply of the gateway's own its place among those of the node.
+func (c *channel) answer(reply []byte) bool {
+	c.gw.stats.errors.Add(1)
+	mine, open := c.due.own(reply)
+	if mine {
+		c.settle()
+	}
+	return open
+}
+
+// broken answers bytes that are no request. Nothing after them can be read.
+func (c *channel) broken(err error) bool {
+	c.gw.stats.cutProtocol.Add(1)
+	if errors.Is(err, protocol.ErrCrossProtocol) {
+		c.end(CloseProtocol, "that is HTTP")
+		return false
+	}
+	if c.answer(protocol.AppendError(nil, protocol.AsError(err))) {
+		c.leave(CloseProtocol, "what came is no request")
+	}
+	return false
+}
+
+// answers passes on what the node sends, until it goes.
+func (c *channel) answers() {
+	defer c.from.release()
+	for {
+		if c.from.makeRoom(1) != nil {
+			c.from.shrink() // it is empty: there is always room for the first size
+		}
+		c.big.Store(c.from.large())
+		n, err := c.from.readFrom(c.node)
+		if n > 0 {
+			c.gw.clock.refresh()
+			c.active.Store(c.gw.clock.coarse())
+			if !c.deliver(c.from.bytes()) {
+				if !c.over() {
+					c.cutOff()
+				}
+				return
+			}
+			c.from.consume(n)
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			_ = c.node.SetReadDeadline(time.Time{})
+			c.from.shrink()
+		default:
+			c.nodeGone()
+			return
+		}
+	}
+}
+
+func (c *channel) nodeGone() {
+	if c.quit.Load() {
+		c.end(CloseDone, "")
+		return
+	}
+	if !c.over() {
+		c.gw.stats.cutNode.Add(1)
+	}
+	c.end(CloseNode, "the node has closed the connection")
+}
+
+// deliver sends the client what has come from the node, with the gateway's own
+// replies where they belong.
+func (c *channel) deliver(b []byte) bool {
+	c.due.begin()
+	c.out = c.out[:0]
+	for rest := b; len(rest) > 0; {
+		n, done, err := c.ends.next(rest)
+		if err != nil {
+			c.gw.stats.cutNode.Add(1)
+			c.gw.log.Error("a node sent something that is no reply", "node", c.address)
+			c.end(CloseNode, "the node does not speak the protocol")
+			return false
+		}
+		var own []byte
+		if done {
+			own = c.due.arrived()
+		}
+		if len(own) > 0 || len(c.out) > 0 {
+			if len(c.out) == 0 {
+				c.out = append(c.out, b[:len(b)-len(rest)]...)
+			}
+			c.out = append(append(c.out, rest[:n]...), own...)
+		}
+		rest = rest[n:]
+	}
+	if len(c.out) > 0 {
+		b = c.out
+	}
+	if !c.write(b) {
+		return false
+	}
+	if cap(c.out) > streamBuffer {
+		c.out = nil
+	}
+	return c.settle()
+}
+
+// settle sends own replies whose turn has come, until the node owes the next, and
+// ends the channel when it was only to finish.
+func (c *channel) settle() bool {
+	for {
+		own, leave := c.due.ready()
+		if len(own) == 0 {
+			if leave != nil {
+				c.end(leave.code, leave.reason)
+			}
+			return true
+		}
+		if !c.write(own) {
+			return false
+		}
+	}
+}
+
+// leave ends the channel when everything that was asked has been answered.
+func (c *channel) leave(code websocket.StatusCode, reason string) {
+	if c.due.last(&parting{code, reason}) {
+		c.end(code, reason)
+	}
+}
+
+func (c *channel) drain() { c.leave(CloseDraining, "the gateway stops") }
+
+// sweep looks for what takes too long.
+func (c *channel) sweep() {
+	g := c.gw
+	p, since := c.reader.read()
+	c.sweepSocket(p <= partial)
+	w, quiet := c.writer.read()
+	quiet = max(quiet, c.active.Load())
+	owes := c.due.owes()
+	switch {
+	case c.over():
+	case p == partial && g.clock.overdue(since, g.times.Request):
+		g.stats.cutSlowRequest.Add(1)
+		c.end(CloseProtocol, "the rest of the request did not come within "+g.times.Request.String())
+	case owes && w == idle && g.clock.overdue(quiet, g.times.Request):
+		g.stats.cutNode.Add(1)
+		c.end(CloseNode, "the node does not answer")
+	case !owes && g.clock.overdue(c.active.Load(), g.times.Idle):
+		g.stats.cutIdle.Add(1)
+		c.end(CloseIdle, "nothing was asked for "+g.times.Idle.String())
+	case !owes && g.clock.overdue(quiet, shrinkIdle) && c.big.Load():
+		_ = c.node.SetReadDeadline(time.Unix(1, 0))
+	}
+}

@@ -1,0 +1,205 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/quoitdb/quoit/internal/config"
+	"github.com/quoitdb/quoit/protocol"
+	"github.com/quoitdb/quoit/ring"
+)
+
+// Config is a gateway's settings. LoadConfig fills it from the environment; a
+// program that makes one itself starts from DefaultConfig.
+type Config struct {
+	Addr        string     `env:"QUOIT_GATEWAY_ADDR" envDefault:"127.0.0.1:7480" help:"address to listen on for HTTP and WebSocket" want:"host:port, such as 127.0.0.1:7480"`
+	RedisAddr   string     `env:"QUOIT_GATEWAY_REDIS_ADDR" envDefault:"127.0.0.1:7479" help:"address to listen on for Redis clients that see the whole cluster; off for none" want:"host:port or off"`
+	AdminAddr   string     `env:"QUOIT_GATEWAY_ADMIN_ADDR" help:"health, metrics and profiles; loopback with the port one hundred above if empty, off for none" want:"host:port or off"`
+	ManagerAddr string     `env:"QUOIT_MANAGER_ADDR" envDefault:"127.0.0.1:7400" help:"address of the manager" want:"host:port, such as 127.0.0.1:7400"`
+	Seeds       List       `env:"QUOIT_GATEWAY_SEEDS" help:"addresses of nodes to learn the cluster from, parted by commas, beside the manager" want:"host:port,host:port"`
+	Origins     List       `env:"QUOIT_GATEWAY_ORIGINS" help:"origins of the pages that may connect, parted by commas; those that QUOIT_GATEWAY_HOSTS stands for if empty" want:"https://app.example.org,https://example.org:8443"`
+	Hosts       List       `env:"QUOIT_GATEWAY_HOSTS" help:"names under which the gateway is reached (the Host of a request), parted by commas; the loopback names with the port if empty" want:"app.example.org,localhost:7480"`
+	Open        bool       `env:"QUOIT_ALLOW_UNAUTHENTICATED" envDefault:"false" help:"listen on an address other than loopback although nobody is authenticated"`
+	LogLevel    slog.Level `env:"QUOIT_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error" want:"debug, info, warn or error"`
+
+	Limits LimitConfig
+	Times  TimeConfig
+}
+
+// LimitConfig bounds what clients may take.
+type LimitConfig struct {
+	Connections int          `env:"QUOIT_GATEWAY_MAX_CONNECTIONS" envDefault:"10000" help:"connections through both doors; one more is refused"`
+	PerAddress  int          `env:"QUOIT_GATEWAY_MAX_PER_ADDRESS" envDefault:"1000" help:"connections from one address; 0 is no limit, as where a proxy stands in front"`
+	Message     config.Bytes `env:"QUOIT_GATEWAY_MAX_MESSAGE" envDefault:"1MiB" help:"bytes in one WebSocket message; a larger value is sent in several"`
+	Value       config.Bytes `env:"QUOIT_GATEWAY_MAX_VALUE" envDefault:"64MiB" help:"bytes in a value; that of the nodes counts too"`
+	InFlight    config.Bytes `env:"QUOIT_GATEWAY_MAX_INFLIGHT" envDefault:"512MiB" help:"bytes of requests and replies in memory, over all connections"`
+}
+
+// TimeConfig bounds how long things may take. Zero switches off those that say so.
+type TimeConfig struct {
+	Handshake time.Duration `env:"QUOIT_GATEWAY_HANDSHAKE_TIMEOUT" envDefault:"5s" help:"who has not said in this time what it wants is cut off"`
+	Idle      time.Duration `env:"QUOIT_GATEWAY_IDLE_TIMEOUT" envDefault:"15m" help:"a node's channel over which nothing is asked or answered is closed after this; 0s is never"`
+	RedisIdle time.Duration `env:"QUOIT_GATEWAY_REDIS_IDLE_TIMEOUT" envDefault:"0s" help:"a Redis client without a request is closed after this; 0s is never"`
+	Request   time.Duration `env:"QUOIT_GATEWAY_REQUEST_TIMEOUT" envDefault:"30s" help:"a request that has begun is cut off when nothing more of it comes for this long, and a node that owes replies and is silent; 0s is never"`
+	Write     time.Duration `env:"QUOIT_GATEWAY_WRITE_TIMEOUT" envDefault:"10s" help:"a client that takes none of its replies for this long is cut off"`
+	Ping      time.Duration `env:"QUOIT_GATEWAY_PING" envDefault:"30s" help:"a WebSocket that has been silent for this long is asked for a sign of life, and closed without one"`
+	Retry     time.Duration `env:"QUOIT_GATEWAY_RETRY_BUDGET" envDefault:"10s" help:"how long a command of the Redis door is tried when its node cannot be reached or its range changes hands"`
+	Drain     time.Duration `env:"QUOIT_GATEWAY_DRAIN_TIMEOUT" envDefault:"10s" help:"how long a stopping gateway waits for its clients"`
+	Poll      time.Duration `env:"QUOIT_GATEWAY_POLL" envDefault:"1s" help:"how often the cluster is asked for its topology"`
+}
+
+// List is several words in one variable, parted by commas.
+type List []string
+
+// UnmarshalText parts the words and leaves out empty ones.
+func (l *List) UnmarshalText(text []byte) error {
+	*l = nil
+	for word := range strings.SplitSeq(string(text), ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			*l = append(*l, word)
+		}
+	}
+	return nil
+}
+
+// String is what UnmarshalText reads.
+func (l List) String() string { return strings.Join(l, ",") }
+
+// LoadConfig reads the settings from environment variables (config.Environ makes
+// the map). The error names every wrong variable, its value and what would be
+// right, misspelled QUOIT_GATEWAY_ names among them.
+func LoadConfig(environ map[string]string) (Config, error) {
+	var c Config
+	if err := errors.Join(config.Load(&c, environ), config.Unknown(environ, "QUOIT_GATEWAY_", c)); err != nil {
+		return Config{}, err
+	}
+	if err := c.Validate(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// DefaultConfig is what LoadConfig makes of an empty environment.
+func DefaultConfig() Config {
+	var c Config
+	if err := config.Load(&c, nil); err != nil {
+		panic("gateway: a default in the struct tags does not parse: " + err.Error())
+	}
+	return c
+}
+
+// WriteConfigTable prints every variable with its default and meaning, for --help.
+func WriteConfigTable(w io.Writer) error { return config.WriteTable(w, Config{}) }
+
+// Validate checks what a type cannot, and returns all mistakes at once.
+func (c *Config) Validate() error {
+	var errs []error
+	wrong := func(bad bool, field, want string) {
+		if bad {
+			errs = append(errs, config.Wrong(c, field, want))
+		}
+	}
+	const closed = "a loopback address: nobody is authenticated yet, so anyone who can reach another address could read and write everything (QUOIT_ALLOW_UNAUTHENTICATED=true if that is what you mean)"
+	wrong(!listenable(c.Addr), "Addr", "host:port, such as 127.0.0.1:7480")
+	wrong(listenable(c.Addr) && !c.Open && !loopback(c.Addr), "Addr", closed)
+	wrong(c.hasDoor() && !listenable(c.RedisAddr), "RedisAddr", "host:port or off")
+	wrong(listenable(c.RedisAddr) && !c.Open && !loopback(c.RedisAddr), "RedisAddr", closed)
+	wrong(c.AdminAddr != "" && c.AdminAddr != "off" && !listenable(c.AdminAddr), "AdminAddr", "host:port or off")
+	wrong(ring.ValidateAddress(c.ManagerAddr) != nil, "ManagerAddr", "host:port, such as 127.0.0.1:7400")
+	for _, seed := range c.Seeds {
+		wrong(ring.ValidateAddress(seed) != nil, "Seeds", "host:port, such as 127.0.0.1:7401, parted by commas")
+	}
+	for _, origin := range c.Origins {
+		wrong(!isOrigin(origin), "Origins", "origins as a browser sends them, such as https://app.example.org or http://localhost:8080, parted by commas")
+	}
+	for _, host := range c.Hosts {
+		wrong(!isHost(host), "Hosts", "names as they stand in a URL, such as app.example.org or localhost:7480, parted by commas")
+	}
+	wrong(c.Limits.Connections < 1, "Connections", "1 or more")
+	wrong(c.Limits.PerAddress < 0, "PerAddress", "0 or more")
+	wrong(c.Limits.Message < 1<<10 || c.Limits.Message > 1<<30, "Message", "1KiB to 1GiB")
+	wrong(c.Limits.Value < 1 || c.Limits.Value > 512<<20, "Value", "1 to 512MiB")
+	wrong(c.Limits.InFlight < 4*c.Limits.Value || c.Limits.InFlight < 1<<20, "InFlight", "at least 1MiB and four times QUOIT_GATEWAY_MAX_VALUE")
+	wrong(c.Times.Handshake <= 0, "Handshake", "a duration above 0, such as 5s")
+	wrong(c.Times.Idle < 0, "Idle", "0s or more")
+	wrong(c.Times.RedisIdle < 0, "RedisIdle", "0s or more")
+	wrong(c.Times.Request < 0, "Request", "0s or more")
+	wrong(c.Times.Write <= 0, "Write", "a duration above 0, such as 10s")
+	wrong(c.Times.Ping <= 0, "Ping", "a duration above 0, such as 30s")
+	wrong(c.Times.Retry < 0, "Retry", "0s or more")
+	wrong(c.Times.Drain < 0, "Drain", "0s or more")
+	wrong(c.Times.Poll < 10*time.Millisecond, "Poll", "10ms or more, such as 1s")
+	return errors.Join(errs...)
+}
+
+func (c *Config) hasDoor() bool { return c.RedisAddr != "off" }
+
+// limits is what the parsers and the commands are held to.
+func (c *Config) limits() protocol.Limits {
+	l := protocol.DefaultLimits()
+	l.MaxValue = int(c.Limits.Value)
+	return l
+}
+
+// adminAddr resolves the default of AdminAddr; empty means no listener.
+func (c *Config) adminAddr(data net.Addr) string {
+	if c.AdminAddr == "off" {
+		return ""
+	}
+	if c.AdminAddr != "" {
+		return c.AdminAddr
+	}
+	tcp, ok := data.(*net.TCPAddr)
+	if _, port, err := net.SplitHostPort(c.Addr); !ok || err != nil || port == "0" || tcp.Port+100 > 65535 {
+		return "127.0.0.1:0"
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port+100))
+}
+
+// isOrigin says whether text is an origin just as browsers write it.
+func isOrigin(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && isHost(u.Host) && text == u.Scheme+"://"+u.Host
+}
+
+// isHost says whether text is a host with or without a port, in lower case.
+func isHost(text string) bool {
+	u, err := url.Parse("http://" + text)
+	return err == nil && text != "" && u.Host == text && u.Hostname() != "" && text == strings.ToLower(text) && !strings.Contains(text, "*")
+}
+
+// listenable accepts what net.Listen does with a numeric port, port 0 among them.
+func listenable(addr string) bool {
+	_, text, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	port, err := strconv.Atoi(text)
+	return err == nil && port >= 0 && port <= 65535
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// notLoopback is for the log line about a gateway that everyone can reach.
+func notLoopback(addrs ...string) string {
+	for _, a := range addrs {
+		if listenable(a) && !loopback(a) {
+			return fmt.Sprintf("%s is not a loopback address and nobody is authenticated: everyone who reaches it can read and write everything", a)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,38 @@
+// Package gateway is the way into a cluster for those who cannot reach its nodes
+// or cannot route: web pages, over WebSocket, and stock Redis clients, over plain
+// TCP. Run serves until its context ends; Start is for programs that hold the
+// gateway themselves.
+//
+//	/v1/node/{address}   WebSocket: a channel to one node of the topology
+//	/v1/cluster          WebSocket: the topology, at once and whenever it changes
+//	/                    the files of Seams.Assets
+//	the Redis door       the whole cluster behind one address
+//
+// # What it promises
+//
+//   - It holds nothing of its own: any number of gateways serve one cluster, and
+//     one that is restarted has lost nothing but connections.
+//   - It dials members of the current topology and nothing else, whatever it is
+//     asked for.
+//   - Each command is parsed before it is passed on, and only commands on keys
+//     and about the connection are: what members, the manager and operators say
+//     to each other is answered NOPERM.
+//   - Replies come in the order of the requests, on both doors. Through the Redis
+//     door requests for one key are executed in their order too; those for
+//     different keys may be executed side by side.
+//   - A page of another site cannot use it (exact lists of Origin and Host), and a
+//     client can neither hold more memory than the budgets allow nor keep a slow
+//     connection open: it is told why and cut off, and the others do not notice.
+//   - A write through the Redis door whose outcome nobody knows is not answered:
+//     the connection is closed after the replies before it.
+//
+// # What it does not
+//
+// Nobody is authenticated yet: AUTH goes to the node on a node's channel and is
+// refused by the Redis door, and the gateway refuses to listen anywhere but on
+// loopback unless it is told that this is meant. It speaks plain HTTP: TLS is for
+// what stands in front of it. MGET, MSET, DEL and EXISTS through the Redis door
+// are no transactions.
+//
+// docs/protocol.md describes the WebSocket transport for people who write a client.
+package gateway

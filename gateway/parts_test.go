@@ -1,0 +1,210 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/quoitdb/quoit/protocol"
+)
+
+// endsOf lists where replies end when the bytes come in pieces of a size.
+func endsOf(stream []byte, piece int) (ends []int, err error) {
+	var e replyEnds
+	for at := 0; at < len(stream); {
+		part := stream[at:min(at+piece, len(stream))]
+		for len(part) > 0 {
+			n, done, err := e.next(part)
+			if err != nil {
+				return ends, err
+			}
+			at += n
+			part = part[n:]
+			if done {
+				ends = append(ends, at)
+			}
+		}
+	}
+	return ends, nil
+}
+
+// FuzzReplyEnds compares with the parser of whole replies, and with itself when the
+// same bytes come one by one.
+func FuzzReplyEnds(f *testing.F) {
+	for _, seed := range []string{
+		"+OK\r\n-ERR x\r\n:1\r\n$3\r\na\r\n\r\n$-1\r\n*-1\r\n*0\r\n*2\r\n$0\r\n\r\n*1\r\n:5\r\n+PONG\r\n",
+		"$5\r\nhello", "*3\r\n:1\r\n", "!\r\n", "$99999999999\r\n", "*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n", "$x\r\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, stream []byte) {
+		var want []int
+		var parser protocol.ReplyParser
+		for at := 0; ; {
+			_, n, err := parser.Next(stream[at:])
+			if err != nil || n == 0 {
+				break
+			}
+			at += n
+			want = append(want, at)
+		}
+		whole, errWhole := endsOf(stream, len(stream)+1)
+		single, errSingle := endsOf(stream, 1)
+		if len(whole) < len(want) {
+			t.Fatalf("%q: ends %v (%v), the parser has %v", stream, whole, errWhole, want)
+		}
+		for i, end := range want {
+			if whole[i] != end {
+				t.Fatalf("%q: ends %v, the parser has %v", stream, whole, want)
+			}
+		}
+		if len(single) != len(whole) || (errSingle == nil) != (errWhole == nil) {
+			t.Fatalf("%q: ends %v (%v) at once, %v (%v) byte by byte", stream, whole, errWhole, single, errSingle)
+		}
+	})
+}
+
+func TestRepliesAreWrittenAsTheyCame(t *testing.T) {
+	stream := "+OK\r\n-ERR x\r\n:-7\r\n$3\r\na\r\n\r\n$-1\r\n*-1\r\n*0\r\n*2\r\n$0\r\n\r\n*1\r\n:5\r\n"
+	var parser protocol.ReplyParser
+	var out []byte
+	for at := 0; at < len(stream); {
+		r, n, err := parser.Next([]byte(stream[at:]))
+		if err != nil || n == 0 {
+			t.Fatalf("at %d: %v", at, err)
+		}
+		out = appendReply(out, r)
+		at += n
+	}
+	if string(out) != stream {
+		t.Errorf("%q became %q", stream, out)
+	}
+}
+
+func TestWrongSettingsAreNamed(t *testing.T) {
+	for variable, values := range map[string][]string{
+		"QUOIT_GATEWAY_ADDR":             {"0.0.0.0:7480", "7480", "localhost", ":7480"},
+		"QUOIT_GATEWAY_REDIS_ADDR":       {"[::]:7479", "none"},
+		"QUOIT_GATEWAY_ADMIN_ADDR":       {"here"},
+		"QUOIT_GATEWAY_ORIGINS":          {"*", "app.example.org", "https://app.example.org/", "https://*.example.org", "HTTPS://app.example.org", "null"},
+		"QUOIT_GATEWAY_HOSTS":            {"*", "https://app.example.org", "App.example.org", "a/b"},
+		"QUOIT_GATEWAY_SEEDS":            {"nowhere", "127.0.0.1:7401,x"},
+		"QUOIT_MANAGER_ADDR":             {"manager"},
+		"QUOIT_GATEWAY_MAX_CONNECTIONS":  {"0", "many"},
+		"QUOIT_GATEWAY_MAX_PER_ADDRESS":  {"-1"},
+		"QUOIT_GATEWAY_MAX_MESSAGE":      {"1", "2GiB"},
+		"QUOIT_GATEWAY_MAX_INFLIGHT":     {"1MiB"},
+		"QUOIT_GATEWAY_WRITE_TIMEOUT":    {"0s"},
+		"QUOIT_GATEWAY_PING":             {"0s"},
+		"QUOIT_GATEWAY_HOST":             {"x"}, // no such setting
+		"QUOIT_GATEWAY_HANDSHAKE_TIMOUT": {"1s"},
+	} {
+		for _, value := range values {
+			_, err := LoadConfig(map[string]string{variable: value})
+			if err == nil || !strings.Contains(err.Error(), variable) {
+				t.Errorf("%s=%s: %v", variable, value, err)
+			}
+		}
+	}
+	c, err := LoadConfig(map[string]string{
+		"QUOIT_ALLOW_UNAUTHENTICATED": "true", "QUOIT_GATEWAY_ADDR": ":7480", "QUOIT_GATEWAY_REDIS_ADDR": "off",
+		"QUOIT_GATEWAY_ORIGINS": "https://a.example, http://localhost:8080",
+	})
+	if err != nil || len(c.Origins) != 2 || c.hasDoor() {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestWithoutTheRedisDoor(t *testing.T) {
+	g := start(t, "127.0.0.1:1", options{config: func(c *Config) { c.RedisAddr, c.AdminAddr = "off", "" }})
+	if g.RedisAddr() != "" || g.admin == nil {
+		t.Errorf("redis at %q, admin %v", g.RedisAddr(), g.admin)
+	}
+	var metrics bytes.Buffer
+	g.writeMetrics(&metrics)
+	if !strings.Contains(metrics.String(), "quoit_gateway_ready 0\n") {
+		t.Errorf("metrics:\n%s", metrics.String())
+	}
+}
+
+// panicking is a connection to a node that brings a bug to light.
+type panicking struct{ net.Conn }
+
+func (panicking) Read([]byte) (int, error) { panic("a bug") }
+
+func TestAPanicEndsOneChannel(t *testing.T) {
+	cluster := startCluster(t, 1)
+	g := start(t, cluster.Manager(), options{seams: func(s *Seams) {
+		s.Dial = func(context.Context, string) (net.Conn, error) {
+			a, b := net.Pipe()
+			t.Cleanup(func() { _ = b.Close() })
+			return panicking{a}, nil
+		}
+	}}).ready()
+	p := g.channel(cluster.Addresses()[0])
+	if got := p.reply(); !strings.HasPrefix(got, "closed") {
+		t.Errorf("the page hears %s", got)
+	}
+	if got := g.redis().do("SET", "k", "v"); got != "+OK" {
+		t.Errorf("the other door: %s", got)
+	}
+	waitFor(t, "the end of it", func() bool { return g.stats.channels.Load() == 0 })
+	if g.stats.panics.Swap(0) != 1 || !strings.Contains(g.logs.String(), "a bug") {
+		t.Errorf("not counted, or not logged:\n%s", g.logs)
+	}
+}
+
+func TestAPanicEndsOneRedisClient(t *testing.T) {
+	g := newGateway(DefaultConfig(), Seams{})
+	g.source = nil // the next command on a key goes wrong
+	here, there := net.Pipe()
+	v := newVisitor(g, there, 1)
+	if !g.roster.enter(v) {
+		t.Fatal("not let in")
+	}
+	go v.serve()
+	c := &redisClient{Conn: here, t: t}
+	c.send("GET k\r\n")
+	if _, err := here.Read(make([]byte, 1)); err == nil {
+		t.Error("an answer came")
+	}
+	g.roster.busy.Wait()
+	if g.stats.panics.Load() != 1 {
+		t.Error("not counted")
+	}
+}
+
+func TestABudgetIsNeverOverdrawn(t *testing.T) {
+	b := budget{limit: 100 << 10}
+	one, two, bill := account{of: &b}, account{of: &b}, tab{of: &b}
+	if !one.set(64<<10) || two.set(64<<10) || !two.set(firstBuffer) || !bill.add(30<<10) || bill.add(10<<10) {
+		t.Error("it gave what it had not, or not what it had")
+	}
+	bill.settle()
+	if bill.add(1) || !two.set(36<<10) {
+		t.Error("after the bill was settled")
+	}
+	one.set(0)
+	two.set(0)
+	in := inbox{part: account{of: &b}}
+	for {
+		if err := in.makeRoom(1); err != nil {
+			if !errors.Is(err, errBudget) {
+				t.Error(err)
+			}
+			break
+		}
+		if _, err := in.readFrom(strings.NewReader(strings.Repeat("x", 1<<20))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b.used.Load() > b.limit || in.w-in.r < 32<<10 {
+		t.Errorf("%d of %d used, %d read", b.used.Load(), b.limit, in.w-in.r)
+	}
+	if in.release(); b.used.Load() != 0 {
+		t.Errorf("%d left", b.used.Load())
+	}
+}

@@ -1,0 +1,171 @@
+package gateway
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Subprotocol is what a client must ask for: the version of the transport.
+const Subprotocol = "quoit.v1"
+
+// The codes with which the gateway closes a WebSocket. Those of RFC 6455 below 3000
+// are for the protocol itself (1002: broken frames, 1009: message too large), and
+// browsers do not let pages use them.
+const (
+	CloseDone       websocket.StatusCode = 1000 // as asked, by QUIT
+	CloseDraining   websocket.StatusCode = 4000 // the gateway stops: connect again, to another one if there is
+	CloseNode       websocket.StatusCode = 4001 // the node is gone or silent: look at the topology, connect again
+	CloseSlow       websocket.StatusCode = 4002 // replies were not taken
+	CloseIdle       websocket.StatusCode = 4003 // nothing was asked for a long time
+	CloseProtocol   websocket.StatusCode = 4004 // what came is no request: do not send it again
+	CloseOverloaded websocket.StatusCode = 4005 // no memory left for this request: try again later
+)
+
+// socket is what both kinds of WebSocket share: its end, and the signs of life.
+type socket struct {
+	gw *Gateway
+	ws *websocket.Conn
+	nc net.Conn // under ws
+
+	heard   atomic.Int64 // when the client was last heard, coarse
+	writer  stamp        // what the goroutine that writes does
+	pinging atomic.Bool
+
+	ending sync.Once
+	ended  chan struct{} // closed when the end has begun
+	tasks  sync.WaitGroup
+	mu     sync.Mutex
+	sealed bool // no more tasks; guarded by mu
+}
+
+// accept upgrades a request, or answers why not.
+func (g *Gateway) accept(w http.ResponseWriter, r *http.Request, limit int64) *socket {
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+		Subprotocols:       []string{Subprotocol},
+		InsecureSkipVerify: true, // guard has checked, and more strictly
+		CompressionMode:    websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return nil // it has answered
+	}
+	ws.SetReadLimit(limit)
+	nc, _ := r.Context().Value(connKey{}).(net.Conn)
+	s := &socket{gw: g, ws: ws, nc: nc, ended: make(chan struct{})}
+	s.heard.Store(g.clock.coarse())
+	s.writer.mark(g.clock, idle)
+	return s
+}
+
+// speaks says whether a request asks for the subprotocol, and answers if not.
+func (g *Gateway) speaks(w http.ResponseWriter, r *http.Request) bool {
+	for _, header := range r.Header["Sec-Websocket-Protocol"] {
+		if slices.ContainsFunc(strings.Split(header, ","), func(p string) bool { return strings.TrimSpace(p) == Subprotocol }) {
+			return true
+		}
+	}
+	g.stats.wrongProtocol.Add(1)
+	http.Error(w, "this is for a WebSocket with the subprotocol "+Subprotocol, http.StatusBadRequest)
+	return false
+}
+
+// end closes the socket with a code, once, without waiting. A client that takes no
+// bytes is given a few seconds to come to the end of the message under way and
+// read why, then it is cut off: a frame in the middle of another would be garbage.
+func (s *socket) end(code websocket.StatusCode, reason string) {
+	s.ending.Do(func() {
+		close(s.ended)
+		s.spawn(func() { _ = s.ws.Close(code, reason) })
+	})
+}
+
+// spawn runs a task that finish waits for; none once it does.
+func (s *socket) spawn(task func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.sealed {
+		s.tasks.Go(task)
+	}
+}
+
+// gone is called when the client is: there is nobody to tell anything.
+func (s *socket) gone() { s.ending.Do(func() { close(s.ended) }) }
+
+// cutOff closes the connection under the socket, also while end is waiting.
+func (s *socket) cutOff() {
+	s.gone()
+	_ = s.nc.Close()
+}
+
+// over says that the end has begun.
+func (s *socket) over() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// finish waits until nothing of the socket runs any more.
+func (s *socket) finish() {
+	s.gone()
+	s.mu.Lock()
+	s.sealed = true
+	s.mu.Unlock()
+	s.tasks.Wait()
+	_ = s.ws.CloseNow()
+}
+
+// write sends a message. How long that may take is the sweeper's business.
+func (s *socket) write(message []byte) bool {
+	s.writer.mark(s.gw.clock, writing)
+	err := s.ws.Write(context.Background(), websocket.MessageBinary, message)
+	s.gw.clock.refresh()
+	s.writer.mark(s.gw.clock, idle)
+	s.gw.stats.messagesOut.Add(1)
+	s.gw.stats.bytesOut.Add(uint64(len(message)))
+	return err == nil
+}
+
+func (s *socket) listen() { s.heard.Store(s.gw.clock.coarse()) }
+
+// sweepSocket looks for a client that does not read, or is not there any more.
+// listening says that the gateway is reading from it, and so would see a pong.
+func (s *socket) sweepSocket(listening bool) {
+	g := s.gw
+	if s.over() {
+		return
+	}
+	if p, since := s.writer.read(); p == writing && g.clock.overdue(since, g.times.Write) {
+		g.stats.cutSlowReader.Add(1)
+		s.end(CloseSlow, "the replies were not taken for "+g.times.Write.String())
+		return
+	}
+	if listening && g.clock.overdue(s.heard.Load(), g.times.Ping) && s.pinging.CompareAndSwap(false, true) {
+		s.spawn(s.ping)
+	}
+}
+
+// ping asks for a sign of life; without one the other side is gone.
+func (s *socket) ping() {
+	defer s.pinging.Store(false)
+	ctx, cancel := context.WithTimeout(context.Background(), max(s.gw.times.Ping, time.Second))
+	defer cancel()
+	if err := s.ws.Ping(ctx); err != nil {
+		if !s.over() {
+			s.gw.stats.cutPing.Add(1)
+			s.cutOff()
+		}
+		return
+	}
+	s.gw.clock.refresh()
+	s.listen()
+}
