@@ -1,0 +1,354 @@
+package containers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+	"github.com/redis/go-redis/v9"
+	"github.com/testcontainers/testcontainers-go"
+
+	quoit "github.com/quoitdb/quoit/client"
+)
+
+const (
+	managerPort = "7400"
+	nodePort    = "7401"
+)
+
+// cluster is a manager and nodes, each a container. Its names mean something on its
+// networks only; [cluster.dial] looks them up for clients outside.
+type cluster struct {
+	t       *testing.T
+	engine  *engine
+	links   *links
+	bucket  map[string]string // settings of the bucket
+	volume  string            // what is mounted on /bucket, if anything
+	manager *server
+	nodes   []*server
+	manage  *redis.Client // to the manager
+
+	mu    sync.Mutex
+	names map[string]*server // who is called what at present; guarded by mu
+}
+
+// server is one container.
+type server struct {
+	name string
+	ctr  testcontainers.Container
+}
+
+// newCluster starts a manager and nodes with the bucket in a folder, and waits until
+// they serve.
+func newCluster(t *testing.T, nodes int, l func(*testing.T) *links) *cluster {
+	t.Helper()
+	e := docker(t)
+	c := &cluster{t: t, engine: e, links: l(t), volume: volume(t, e), names: make(map[string]*server)}
+	c.bucket = map[string]string{"QUOIT_BUCKET": "file:///bucket"}
+	c.form(nodes)
+	return c
+}
+
+// newClusterOnMinIO is newCluster with the bucket in a MinIO of its own, which is the
+// server "store".
+func newClusterOnMinIO(t *testing.T, nodes int, l func(*testing.T) *links) (c *cluster, store *server) {
+	t.Helper()
+	e := docker(t)
+	c = &cluster{t: t, engine: e, links: l(t), names: make(map[string]*server)}
+	binds := []string{volume(t, e) + ":/data"}
+	store = &server{name: "store", ctr: run(t, minio(t), c.links.join("store"),
+		testcontainers.WithEnv(map[string]string{"MINIO_ROOT_USER": "quoit", "MINIO_ROOT_PASSWORD": "not-a-secret", "MINIO_BROWSER": "off"}),
+		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) { h.Binds = binds }))}
+	c.bucket = map[string]string{
+		"QUOIT_BUCKET":        "s3://quoit/cluster?endpoint=http://store:9000",
+		"QUOIT_S3_ACCESS_KEY": "quoit", "QUOIT_S3_SECRET_KEY": "not-a-secret",
+	}
+	c.form(nodes)
+	return c, store
+}
+
+// form starts the servers of a cluster that has a bucket.
+func (c *cluster) form(nodes int) {
+	c.t.Helper()
+	c.manager = c.startManager(nodes)
+	c.manage = redis.NewClient(&redis.Options{Addr: "manager:" + managerPort, Dialer: c.dialer(), MaxRetries: -1, DialTimeout: 2 * time.Second, ReadTimeout: 5 * time.Second})
+	c.t.Cleanup(func() { _ = c.manage.Close() })
+	for range nodes {
+		c.addNode()
+	}
+	c.until("the nodes to serve", serving(nodes))
+}
+
+// volume makes a named volume that ends with the test.
+func volume(t *testing.T, e *engine) string {
+	t.Helper()
+	v, err := e.api.VolumeCreate(t.Context(), client.VolumeCreateOptions{Labels: labels()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := e.api.VolumeRemove(context.Background(), v.Volume.Name, client.VolumeRemoveOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	return v.Volume.Name
+}
+
+// startManager starts a manager's container.
+func (c *cluster) startManager(initial int) *server {
+	c.t.Helper()
+	return c.start("manager", []string{"manager"}, nil, map[string]string{
+		"QUOIT_MANAGER_ADDR": "0.0.0.0:" + managerPort, "QUOIT_MANAGER_INITIAL_NODES": fmt.Sprint(initial),
+		"QUOIT_MANAGER_MOVES_PER_NODE": "16", "QUOIT_MANAGER_NODE_TIMEOUT": "2s",
+	})
+}
+
+// addNode starts the container of one more node, with a volume of its own. It has
+// enough tokens that a new node takes something from each of the others, and few
+// enough that a test is short.
+func (c *cluster) addNode() *server {
+	c.t.Helper()
+	name := fmt.Sprintf("node-%d", len(c.nodes)+1)
+	n := c.start(name, []string{"node"}, []string{volume(c.t, c.engine) + ":/data"}, map[string]string{
+		"QUOIT_NODE_ADDR": "0.0.0.0:" + nodePort, "QUOIT_NODE_ADVERTISE": name + ":" + nodePort,
+		"QUOIT_NODE_DATA": "/data", "QUOIT_MANAGER_ADDR": "manager:" + managerPort, "QUOIT_NODE_TOKENS": "16",
+		"QUOIT_NODE_POLL": "1s",
+	})
+	c.nodes = append(c.nodes, n)
+	return n
+}
+
+// start starts a container of the image as compose.yaml and deploy/ do: with a
+// read-only root and no capability.
+func (c *cluster) start(name string, command, binds []string, env map[string]string) *server {
+	c.t.Helper()
+	env["QUOIT_ALLOW_UNAUTHENTICATED"] = "true"
+	maps.Copy(env, c.bucket)
+	if c.volume != "" {
+		binds = append(binds, c.volume+":/bucket")
+	}
+	s := &server{name: name, ctr: run(c.t, c.engine.image,
+		testcontainers.WithCmd(command...), testcontainers.WithEnv(env), c.links.join(name),
+		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) { h.Binds = binds }))}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.names[name] = s
+	return s
+}
+
+// run starts a container that ends with the test.
+func run(t *testing.T, image string, options ...testcontainers.ContainerCustomizer) testcontainers.Container {
+	t.Helper()
+	ctr, err := testcontainers.Run(t.Context(), image, append(options, testcontainers.WithLabels(labels()),
+		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) {
+			h.ReadonlyRootfs, h.CapDrop, h.SecurityOpt = true, []string{"ALL"}, []string{"no-new-privileges:true"}
+		}))...)
+	t.Cleanup(func() {
+		if t.Failed() && ctr != nil {
+			t.Logf("log of %s:\n%s", image, logOf(ctr))
+		}
+		if err := testcontainers.TerminateContainer(ctr, testcontainers.StopTimeout(0)); err != nil {
+			t.Error(err) // not when it was removed already
+		}
+	})
+	if err != nil {
+		t.Fatalf("start %s: %v", image, err)
+	}
+	return ctr
+}
+
+// logOf is the end of what a container has said.
+func logOf(ctr testcontainers.Container) string {
+	r, err := ctr.Logs(context.Background())
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = r.Close() }()
+	text, err := io.ReadAll(r)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-4000):])
+}
+
+// inspect is what Docker knows of a container.
+func (e *engine) inspect(ctx context.Context, s *server) (container.InspectResponse, error) {
+	r, err := e.api.ContainerInspect(ctx, s.ctr.GetContainerID(), client.ContainerInspectOptions{})
+	return r.Container, err
+}
+
+// named returns the server of that name.
+func (c *cluster) named(name string) (s *server, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, known = c.names[name]
+	return s, known
+}
+
+// dialer opens connections from outside to the names that the servers have among
+// themselves. A container has another address each time it starts.
+func (c *cluster) dialer() func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		name, port, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		s, known := c.named(name)
+		if !known {
+			return nil, fmt.Errorf("no container is called %s", name)
+		}
+		is, err := c.engine.inspect(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		at := is.NetworkSettings.Networks[c.links.outside.Name]
+		if at == nil || !at.IPAddress.IsValid() {
+			return nil, fmt.Errorf("%s does not run", name)
+		}
+		var d net.Dialer
+		return d.DialContext(ctx, network, net.JoinHostPort(at.IPAddress.String(), port))
+	}
+}
+
+// client opens the cluster as a program on the host would.
+func (c *cluster) client() *quoit.Client {
+	c.t.Helper()
+	dial := c.dialer()
+	db, err := quoit.Open(c.t.Context(), []string{"manager:" + managerPort},
+		quoit.WithDialer(func(ctx context.Context, address string) (quoit.Conn, error) { return dial(ctx, "tcp", address) }),
+		quoit.WithDialTimeout(2*time.Second), quoit.WithHealthInterval(2*time.Second))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// status is what these tests read of the manager's answer to CLUSTER STATUS.
+type status struct {
+	Formed bool
+	Nodes  []struct {
+		Address, State string
+		Up, Serving    bool
+	}
+	Moves   []struct{ Source, Phase string }
+	Trouble string
+}
+
+func (c *cluster) askStatus(ctx context.Context) (s status, err error) {
+	text, err := c.manage.Do(ctx, "CLUSTER", "STATUS").Text()
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal([]byte(text), &s)
+}
+
+// order gives the manager a CLUSTER command, again while it is not there.
+func (c *cluster) order(words ...string) {
+	c.t.Helper()
+	command := []any{"CLUSTER"}
+	for _, w := range words {
+		command = append(command, w)
+	}
+	var err error
+	c.wait(func() bool {
+		err = c.manage.Do(c.t.Context(), command...).Err()
+		var refused redis.Error
+		return err == nil || errors.As(err, &refused)
+	}, func() string { return fmt.Sprintf("CLUSTER %v: %v", words, err) })
+	if err != nil {
+		c.t.Fatalf("CLUSTER %v: %v", words, err)
+	}
+}
+
+// until asks the manager until the status is as wanted.
+func (c *cluster) until(what string, wanted func(status) bool) {
+	c.t.Helper()
+	var last status
+	var lastErr error
+	c.wait(func() bool {
+		s, err := c.askStatus(c.t.Context())
+		if lastErr = err; err != nil {
+			return false
+		}
+		last = s
+		return wanted(s)
+	}, func() string { return fmt.Sprintf("for %s; last status: %+v, last error: %v", what, last, lastErr) })
+}
+
+// wait asks again and again, up to the limit of our patience.
+func (c *cluster) wait(done func() bool, what func() string) {
+	c.t.Helper()
+	deadline := time.After(patience)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-deadline:
+			c.t.Fatalf("waited %s %s", patience, what())
+		case <-tick.C:
+		}
+	}
+}
+
+// serving is met when n members serve and nothing moves any more.
+func serving(n int) func(status) bool {
+	return func(s status) bool {
+		up := 0
+		for _, node := range s.Nodes {
+			if node.State == "active" && node.Up && node.Serving {
+				up++
+			}
+		}
+		return s.Formed && len(s.Moves) == 0 && up == n && s.Trouble == ""
+	}
+}
+
+// moving is met while ranges are on their way.
+func moving(s status) bool { return len(s.Moves) > 0 }
+
+// shown is met when the manager has the node as up, or as down.
+func shown(n *server, up bool) func(status) bool {
+	return func(s status) bool { return upAt(s, n.address(), up) }
+}
+
+func upAt(s status, address string, up bool) bool {
+	for _, node := range s.Nodes {
+		if node.Address == address {
+			return node.Up == up
+		}
+	}
+	return false
+}
+
+// address is a node's name in the cluster.
+func (s *server) address() string { return s.name + ":" + nodePort }
+
+func (c *cluster) must(err error) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// kill ends the server at once: SIGKILL.
+func (c *cluster) kill(s *server) {
+	c.t.Helper()
+	_, err := c.engine.api.ContainerKill(c.t.Context(), s.ctr.GetContainerID(), client.ContainerKillOptions{Signal: "KILL"})
+	c.must(err)
+}
+
+// again starts the server's container again, with the volumes that it had.
+func (c *cluster) again(s *server) {
+	c.t.Helper()
+	c.must(s.ctr.Start(c.t.Context()))
+}

@@ -1,0 +1,30 @@
+package containers
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/testcontainers/testcontainers-go/log"
+)
+
+func TestMain(m *testing.M) {
+	// The library's own cleaner is an image that only a registry has; docker_test.go
+	// has ours.
+	if err := os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true"); err != nil {
+		panic(err)
+	}
+	log.SetDefault(quiet{})
+	code := m.Run()
+	if err := removeOwn(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// quiet is for the library's log: what matters of it is in the errors.
+type quiet struct{}
+
+func (quiet) Printf(string, ...any) {}

@@ -1,0 +1,158 @@
+package integration
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/manager"
+)
+
+// keepers is a fleet whose nodes take snapshots when they are told to, and archive
+// their log promptly.
+func keepers(t *testing.T, n int) (*fleet, []*process) {
+	t.Helper()
+	f := newFleet(t, n)
+	f.manager.start(t, "")
+	nodes := make([]*process, n)
+	for i := range nodes {
+		nodes[i] = f.keeper()
+		nodes[i].start(t, "")
+	}
+	f.until("the nodes to serve", settled(n))
+	return f, nodes
+}
+
+func (f *fleet) keeper() *process {
+	p := f.node()
+	p.env = append(p.env, "QUOIT_SNAPSHOT_INTERVAL=0s", "QUOIT_WAL_ARCHIVE_INTERVAL=200ms", "QUOIT_NODE_POLL=500ms", "QUOIT_NODE_MAX_VALUE=64KiB", "QUOIT_WAL_SEGMENT=1MiB")
+	return p
+}
+
+// snapshot has a node take a snapshot, and returns what it says; an error if the
+// connection ends before.
+func snapshot(p *process) (string, error) {
+	c, err := net.Dial("tcp", p.name)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(c, "SNAPSHOT\r\n"); err != nil {
+		return "", err
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	return strings.TrimSpace(line), err
+}
+
+func mustSnapshot(t *testing.T, nodes ...*process) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for _, p := range nodes {
+		for {
+			got, err := snapshot(p)
+			if err == nil && strings.HasPrefix(got, ":") {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("SNAPSHOT of %s: %q, %v", p.name, got, err)
+			}
+			<-time.After(50 * time.Millisecond)
+		}
+	}
+}
+
+// archived is met when the bucket has the whole log of every node.
+func archived(s manager.Status) bool {
+	for _, n := range s.Nodes {
+		if n.State == cluster.Active && (n.Snapshot == nil || n.Snapshot.ArchiveLag != 0 || n.Snapshot.State != "ok") {
+			return false
+		}
+	}
+	return true
+}
+
+// loseDisk kills a node and removes its data folder.
+func (p *process) loseDisk(t *testing.T) {
+	t.Helper()
+	p.signal(syscall.SIGKILL)
+	<-p.ended()
+	for _, v := range p.env {
+		if dir, ok := strings.CutPrefix(v, "QUOIT_NODE_DATA="); ok {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+			return
+		}
+	}
+	t.Fatal("no data folder")
+}
+
+// Ranges have come and gone between the snapshots, and then every disk is lost, one
+// after the other: every key is back, and none that went away.
+func TestEveryDiskIsLostAfterMovesInBothDirections(t *testing.T) {
+	f, nodes := keepers(t, 2)
+	l := startLoad(t, nodes[0].name)
+	mustSnapshot(t, nodes...)
+	third := f.keeper()
+	third.start(t, "")
+	f.until("the third node", known(third.name))
+	operate(t, f.address, func(c *manager.Control) error { return c.Add(third.name) })
+	f.until("three nodes", settled(3))
+	mustSnapshot(t, nodes[0], third)
+	operate(t, f.address, func(c *manager.Control) error { return c.Remove(nodes[1].name) })
+	f.until("the second node to go", settled(2))
+	nodes[1].stop()
+	mustSnapshot(t, third)
+	l.work.Halt()
+	f.until("the archive", archived)
+	for _, p := range []*process{nodes[0], third} {
+		p.loseDisk(t)
+		p.start(t, "")
+		f.until(p.name+" to be back", func(s manager.Status) bool { return settled(2)(s) && archived(s) })
+	}
+	l.audit()
+}
+
+// TestMatrixSnapshotKill kills a node at every step of a snapshot, under load, and
+// starts it again.
+func TestMatrixSnapshotKill(t *testing.T) {
+	f, nodes := keepers(t, 2)
+	l := startLoad(t, nodes[0].name)
+	mustSnapshot(t, nodes...)
+	victim := nodes[1]
+	for _, point := range []string{
+		"write", "written", "upload", "uploaded", "archive", "archived", "publish", "published", "adopt", "adopted", "truncate", "truncated",
+	} {
+		victim.stop()
+		victim.start(t, fmt.Sprintf("keeper.%s=kill@1", point))
+		deadline := time.Now().Add(patience)
+		for running := true; running; {
+			_, _ = snapshot(victim)
+			select {
+			case <-victim.ended():
+				running = false
+			case <-time.After(20 * time.Millisecond):
+				if time.Now().After(deadline) {
+					t.Fatalf("it never came to keeper.%s", point)
+				}
+			}
+		}
+		victim.start(t, "")
+		f.until("the node to be back", settled(2))
+		mustSnapshot(t, victim)
+	}
+	l.work.Halt()
+	f.until("the archive", archived)
+	victim.loseDisk(t)
+	victim.start(t, "")
+	f.until("the node to be back", func(s manager.Status) bool { return settled(2)(s) && archived(s) })
+	l.audit()
+}

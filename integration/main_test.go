@@ -1,0 +1,49 @@
+package integration
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// binary is the quoit that the tests start, built once for all of them.
+var binary string
+
+// parallel is how many clusters run at once: they wait for faults and timeouts more
+// than they work.
+const parallel = "8"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		panic(err)
+	}
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "quoit-integration-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		binary = filepath.Join(dir, "quoit")
+		build := exec.CommandContext(context.Background(), "go", "build", "-o", binary, "../cmd/quoit")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build the quoit binary: %v\n%s", err, out)
+			return 1
+		}
+		code := m.Run()
+		if code == 0 {
+			if err := goleak.Find(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				return 1
+			}
+		}
+		return code
+	}())
+}
