@@ -1,0 +1,213 @@
+// Package house guards the architecture: which package may import which, that
+// every package says what it promises, and what the browser build may pull in.
+// It has no code of its own; a failure names the rule and the way out.
+package house
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/quoitdb/quoit"
+
+// layers lists, for each package or subtree of this module, what it may import
+// from this module. Anything not listed here fails: a new package is placed in
+// the house on purpose, with a line in this table.
+var layers = map[string][]string{
+	"ring":                       {},
+	"protocol":                   {},
+	"snapshot":                   {"snapshot/bucket", "ring"},
+	"snapshot/bucket":            {},
+	"snapshot/bucket/buckettest": {"snapshot/bucket", "internal/freeport"},
+	"internal/house":             {},
+	"internal/freeport":          {},
+	"internal/vfs":               {},
+	"internal/vfs/vfstest":       {"internal/vfs"},
+	"internal/md5lanes":          {"ring"},
+	"internal/prefetch":          {},
+	"internal/failpoint":         {},
+	"internal/admin":             {},
+	"internal/cluster":           {"ring", "snapshot/bucket"},
+	"node/wal":                   {"internal/vfs"},
+	"node/engine/table":          {"internal/prefetch", "ring"},
+	"node/engine":                {"internal/prefetch", "node/engine/table", "node/wal", "internal/vfs", "ring", "internal/failpoint"},
+	"node/keeper":                {"node/engine", "node/wal", "internal/vfs", "internal/failpoint", "snapshot", "snapshot/bucket", "ring"},
+	"node/migrate":               {"internal/member", "internal/peer", "node/engine", "node/wal", "internal/cluster", "internal/failpoint", "protocol", "ring"},
+	"node":                       {"internal/md5lanes", "internal/member", "internal/peer", "node/engine", "node/keeper", "node/migrate", "node/wal", "internal/vfs", "internal/cluster", "internal/failpoint", "internal/admin", "internal/config", "snapshot", "snapshot/bucket", "protocol", "ring"},
+	"manager":                    {"internal/member", "internal/peer", "internal/cluster", "internal/admin", "internal/config", "internal/failpoint", "snapshot/bucket", "protocol", "ring"},
+	"client":                     {"protocol", "ring"},
+	"gateway":                    {"client", "internal/admin", "internal/config", "protocol", "ring"},
+	"internal/config":            {},
+	"internal/peer":              {"protocol"},
+	"internal/local":             {"manager", "node", "client", "internal/", "snapshot/bucket", "ring"},
+	"internal/bench":             {"client", "protocol", "ring", "internal/"},
+	"internal/demo":              {"manager", "client", "protocol", "ring", "internal/"},
+	"internal/member":            {"internal/cluster", "ring"},
+	"internal/oracle":            {"client"},
+	"internal/transfer":          {"client", "protocol", "ring", "internal/"},
+	"internal/restoretest":       {"snapshot", "snapshot/bucket", "node/wal", "node/engine", "internal/vfs", "ring"},
+	"internal/restore":           {"snapshot", "snapshot/bucket", "node/wal", "node/engine", "internal/cluster", "internal/transfer", "client", "ring"},
+	"cmd/quoit":                  {"manager", "node", "gateway", "client", "snapshot", "snapshot/bucket", "internal/", "protocol", "ring"},
+	"tools/compare":              {"internal/freeport"},
+	"integration":                {"manager", "node", "client", "snapshot", "internal/", "protocol", "ring"},
+	"integration/containers":     {"manager", "node", "gateway", "client", "snapshot/bucket", "internal/"},
+}
+
+// pure packages are linked into the browser client and into test oracles.
+var pure = []string{"ring", "protocol"}
+
+// pureDenied are the standard packages a pure package must not touch.
+var pureDenied = []string{"fmt", "net", "os", "time", "log", "log/slog", "sync", "sync/atomic", "encoding/json", "io/fs", "context"}
+
+// jsDenied are packages the js build of client must not link, each with its reason.
+var jsDenied = map[string]string{
+	"net":           "the browser has no sockets; the transport is injected",
+	"net/http":      "adds about 2 MB to the wasm module",
+	"net/url":       "pulls in fmt",
+	"fmt":           "reflection; about 60 kB gzip for a few error texts",
+	"encoding/json": "about 150 kB gzip; the topology has a line format",
+	"log":           "a library does not log",
+	"log/slog":      "a library does not log",
+	"os/exec":       "a library does not start programs",
+}
+
+type goPackage struct {
+	ImportPath, Dir, Name     string
+	Imports, Deps             []string
+	GoFiles, TestGoFiles      []string
+	XTestGoFiles, CgoFiles    []string
+	IgnoredGoFiles            []string
+	TestImports, XTestImports []string
+}
+
+func list(t *testing.T, env []string, args ...string) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-json"}, args...)...)
+	cmd.Dir = root(t)
+	cmd.Env = append(os.Environ(), env...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list %v: %v\n%s", args, err, stderr.String())
+	}
+	var pkgs []goPackage
+	dec := json.NewDecoder(bytes.NewReader(out))
+	for {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+func root(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// allowed says whether an import of this module is permitted by a layer's list.
+// An entry ending in a slash opens a subtree.
+func allowed(list []string, imp string) bool {
+	for _, a := range list {
+		if a == imp || strings.HasSuffix(a, "/") && strings.HasPrefix(imp, a) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestImportsRunDownwardOnly(t *testing.T) {
+	pkgs := list(t, nil, "./...")
+	if len(pkgs) < 5 {
+		t.Fatalf("go list found only %d packages: the check would prove nothing", len(pkgs))
+	}
+	for _, p := range pkgs {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		may, known := layers[name]
+		if !known {
+			t.Errorf("package %s has no line in layers: decide what it may import and add it", name)
+			continue
+		}
+		for _, imp := range p.Imports {
+			rel, ours := strings.CutPrefix(imp, module+"/")
+			if ours && !allowed(may, rel) {
+				t.Errorf("%s imports %s: arrows run cmd -> servers -> engine/client -> wal/snapshot -> ring/protocol", name, rel)
+			}
+		}
+	}
+}
+
+func TestPurePackagesStayPure(t *testing.T) {
+	for _, name := range pure {
+		for _, p := range list(t, nil, "./"+name) {
+			for _, imp := range p.Imports {
+				if slices.Contains(pureDenied, imp) || strings.Contains(imp, ".") {
+					t.Errorf("%s imports %s: pure packages take values and return values", name, imp)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItPromises(t *testing.T) {
+	for _, p := range list(t, nil, "./...") {
+		var longest int
+		for _, f := range slices.Concat(p.GoFiles, p.TestGoFiles) {
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, f), nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if file.Doc != nil {
+				longest = max(longest, len(file.Doc.Text()))
+			}
+		}
+		if longest < 80 {
+			t.Errorf("%s: no package comment worth the name (%d characters); say what it promises and what it does not", p.ImportPath, longest)
+		}
+	}
+}
+
+func TestBrowserBuildOfClientStaysSmall(t *testing.T) {
+	for _, p := range list(t, []string{"GOOS=js", "GOARCH=wasm"}, "./client") {
+		for _, dep := range p.Deps {
+			if why, denied := jsDenied[dep]; denied {
+				t.Errorf("client links %s under GOOS=js: %s", dep, why)
+			}
+		}
+	}
+}
+
+func TestNoInitFunctionsAndNoSleepingTests(t *testing.T) {
+	for _, p := range list(t, nil, "./...") {
+		for _, f := range slices.Concat(p.GoFiles, p.TestGoFiles, p.XTestGoFiles) {
+			src, err := os.ReadFile(filepath.Join(p.Dir, f))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bytes.Contains(src, []byte("\nfunc init()")) {
+				t.Errorf("%s/%s has an init function: wire it in main", p.ImportPath, f)
+			}
+			if strings.HasSuffix(f, "_test.go") && bytes.Contains(src, []byte("time"+".Sleep(")) {
+				t.Errorf("%s/%s sleeps: inject time, use testing/synctest, or wait for the event itself", p.ImportPath, f)
+			}
+		}
+	}
+}
