@@ -13,6 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -26,11 +27,11 @@ type channel struct {
 	address string
 
 	reader stamp
-	in     inbox // from the client
+	in     inbox.Buffer // from the client
 	parser protocol.RequestParser
 	active atomic.Int64 // when something was last asked or answered, coarse
 
-	from inbox // from the node
+	from inbox.Buffer // from the node
 	ends replyEnds
 	out  []byte
 	due  due
@@ -73,7 +74,7 @@ func (g *Gateway) serveNode(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) newChannel(s *socket, node net.Conn, address string) *channel {
 	c := &channel{socket: s, node: node, address: address}
 	c.parser.Limits = g.limits
-	c.in.part.of, c.from.part.of = &g.budget, &g.budget
+	c.in, c.from = inbox.NewBuffer(&g.budget, streamBuffer), inbox.NewBuffer(&g.budget, streamBuffer)
 	c.due.init()
 	c.reader.mark(g.clock, idle)
 	c.active.Store(g.clock.coarse())
@@ -113,7 +114,7 @@ func (c *channel) recovered() {
 
 // requests reads from the client until it goes or the channel ends.
 func (c *channel) requests() {
-	defer c.in.release()
+	defer c.in.Release()
 	for {
 		c.reader.mark(c.gw.clock, c.waiting())
 		kind, message, err := c.ws.Reader(context.Background())
@@ -150,7 +151,7 @@ func (c *channel) leftOver() {
 
 // waiting is the phase between two messages: a request may have begun in the last.
 func (c *channel) waiting() phase {
-	if c.in.pending() {
+	if c.in.Pending() {
 		return partial
 	}
 	return idle
@@ -161,13 +162,13 @@ func (c *channel) waiting() phase {
 func (c *channel) take(message io.Reader) bool {
 	size := 0
 	for {
-		if err := c.in.makeRoom(c.parser.Need()); err != nil {
+		if err := c.in.MakeRoom(c.parser.Need()); err != nil {
 			c.gw.stats.cutBudget.Add(1)
 			c.leave(CloseOverloaded, "the gateway holds as many bytes of requests as it may")
 			return false
 		}
 		c.reader.mark(c.gw.clock, partial)
-		n, err := c.in.readFrom(message)
+		n, err := c.in.Fill(message)
 		c.gw.clock.refresh()
 		c.reader.mark(c.gw.clock, running)
 		c.listen()
@@ -183,8 +184,8 @@ func (c *channel) take(message io.Reader) bool {
 		}
 	}
 	c.gw.stats.bytesIn.Add(uint64(size))
-	if size < len(c.in.buf)/2 {
-		c.in.shrink()
+	if size < c.in.Size()/2 {
+		c.in.Shrink()
 	}
 	return true
 }
@@ -193,22 +194,22 @@ func (c *channel) take(message io.Reader) bool {
 // node may see, as they came.
 func (c *channel) pass() bool {
 	c.active.Store(c.gw.clock.coarse())
-	from, requests := c.in.r, 0
+	from, requests := c.in.Offset(), 0
 	for {
-		begin := c.in.r
-		array := c.in.pending() && c.in.buf[begin] == '*'
-		args, n, err := c.parser.Next(c.in.bytes())
-		c.in.consume(n)
+		begin := c.in.Offset()
+		array := c.in.Pending() && c.in.Bytes()[0] == '*'
+		args, n, err := c.parser.Next(c.in.Bytes())
+		c.in.Consume(n)
 		switch {
 		case err != nil:
-			return c.send(c.in.buf[from:begin], requests) && c.broken(err)
+			return c.send(c.in.Between(from, begin), requests) && c.broken(err)
 		case n == 0:
-			return c.send(c.in.buf[from:begin], requests)
+			return c.send(c.in.Between(from, begin), requests)
 		case len(args) == 0:
-			if !c.send(c.in.buf[from:begin], requests) {
+			if !c.send(c.in.Between(from, begin), requests) {
 				return false
 			}
-			from, requests = c.in.r, 0
+			from, requests = c.in.Offset(), 0
 			continue
 		}
 		refusal := c.look(args)
@@ -216,10 +217,10 @@ func (c *channel) pass() bool {
 			requests++
 			continue
 		}
-		if !c.send(c.in.buf[from:begin], requests) || !c.apart(refusal, args) {
+		if !c.send(c.in.Between(from, begin), requests) || !c.apart(refusal, args) {
 			return false
 		}
-		from, requests = c.in.r, 0
+		from, requests = c.in.Offset(), 0
 	}
 }
 
@@ -284,29 +285,29 @@ func (c *channel) broken(err error) bool {
 
 // answers passes on what the node sends, until it goes.
 func (c *channel) answers() {
-	defer c.from.release()
+	defer c.from.Release()
 	for {
-		if c.from.makeRoom(1) != nil {
-			c.from.shrink() // it is empty: there is always room for the first size
+		if c.from.MakeRoom(1) != nil {
+			c.from.Shrink() // it is empty: there is always room for the first size
 		}
-		c.big.Store(c.from.large())
-		n, err := c.from.readFrom(c.node)
+		c.big.Store(c.from.Large())
+		n, err := c.from.Fill(c.node)
 		if n > 0 {
 			c.gw.clock.refresh()
 			c.active.Store(c.gw.clock.coarse())
-			if !c.deliver(c.from.bytes()) {
+			if !c.deliver(c.from.Bytes()) {
 				if !c.over() {
 					c.cutOff()
 				}
 				return
 			}
-			c.from.consume(n)
+			c.from.Consume(n)
 		}
 		switch {
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			_ = c.node.SetReadDeadline(time.Time{})
-			c.from.shrink()
+			c.from.Shrink()
 		default:
 			c.nodeGone()
 			return

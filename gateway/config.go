@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -76,24 +74,11 @@ func (l List) String() string { return strings.Join(l, ",") }
 // the map). The error names every wrong variable, its value and what would be
 // right, misspelled QUOIT_GATEWAY_ names among them.
 func LoadConfig(environ map[string]string) (Config, error) {
-	var c Config
-	if err := errors.Join(config.Load(&c, environ), config.Unknown(environ, "QUOIT_GATEWAY_", c)); err != nil {
-		return Config{}, err
-	}
-	if err := c.Validate(); err != nil {
-		return Config{}, err
-	}
-	return c, nil
+	return config.Read[Config](environ, "QUOIT_GATEWAY_")
 }
 
 // DefaultConfig is what LoadConfig makes of an empty environment.
-func DefaultConfig() Config {
-	var c Config
-	if err := config.Load(&c, nil); err != nil {
-		panic("gateway: a default in the struct tags does not parse: " + err.Error())
-	}
-	return c
-}
+func DefaultConfig() Config { return config.Default[Config]() }
 
 // WriteConfigTable prints every variable with its default and meaning, for --help.
 func WriteConfigTable(w io.Writer) error { return config.WriteTable(w, Config{}) }
@@ -106,12 +91,11 @@ func (c *Config) Validate() error {
 			errs = append(errs, config.Wrong(c, field, want))
 		}
 	}
-	const closed = "a loopback address: nobody is authenticated yet, so anyone who can reach another address could read and write everything (QUOIT_ALLOW_UNAUTHENTICATED=true if that is what you mean)"
-	wrong(!listenable(c.Addr), "Addr", "host:port, such as 127.0.0.1:7480")
-	wrong(listenable(c.Addr) && !c.Open && !loopback(c.Addr), "Addr", closed)
-	wrong(c.hasDoor() && !listenable(c.RedisAddr), "RedisAddr", "host:port or off")
-	wrong(listenable(c.RedisAddr) && !c.Open && !loopback(c.RedisAddr), "RedisAddr", closed)
-	wrong(c.AdminAddr != "" && c.AdminAddr != "off" && !listenable(c.AdminAddr), "AdminAddr", "host:port or off")
+	wrong(!config.Listenable(c.Addr), "Addr", "host:port, such as 127.0.0.1:7480")
+	wrong(config.Listenable(c.Addr) && !c.Open && !config.Loopback(c.Addr), "Addr", config.Closed)
+	wrong(c.hasDoor() && !config.Listenable(c.RedisAddr), "RedisAddr", "host:port or off")
+	wrong(config.Listenable(c.RedisAddr) && !c.Open && !config.Loopback(c.RedisAddr), "RedisAddr", config.Closed)
+	wrong(c.AdminAddr != "" && c.AdminAddr != config.Off && !config.Listenable(c.AdminAddr), "AdminAddr", "host:port or off")
 	wrong(ring.ValidateAddress(c.ManagerAddr) != nil, "ManagerAddr", "host:port, such as 127.0.0.1:7400")
 	for _, seed := range c.Seeds {
 		wrong(ring.ValidateAddress(seed) != nil, "Seeds", "host:port, such as 127.0.0.1:7401, parted by commas")
@@ -139,28 +123,13 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-func (c *Config) hasDoor() bool { return c.RedisAddr != "off" }
+func (c *Config) hasDoor() bool { return c.RedisAddr != config.Off }
 
 // limits is what the parsers and the commands are held to.
 func (c *Config) limits() protocol.Limits {
 	l := protocol.DefaultLimits()
 	l.MaxValue = int(c.Limits.Value)
 	return l
-}
-
-// adminAddr resolves the default of AdminAddr; empty means no listener.
-func (c *Config) adminAddr(data net.Addr) string {
-	if c.AdminAddr == "off" {
-		return ""
-	}
-	if c.AdminAddr != "" {
-		return c.AdminAddr
-	}
-	tcp, ok := data.(*net.TCPAddr)
-	if _, port, err := net.SplitHostPort(c.Addr); !ok || err != nil || port == "0" || tcp.Port+100 > 65535 {
-		return "127.0.0.1:0"
-	}
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port+100))
 }
 
 // isOrigin says whether text is an origin just as browsers write it.
@@ -175,29 +144,10 @@ func isHost(text string) bool {
 	return err == nil && text != "" && u.Host == text && u.Hostname() != "" && text == strings.ToLower(text) && !strings.Contains(text, "*")
 }
 
-// listenable accepts what net.Listen does with a numeric port, port 0 among them.
-func listenable(addr string) bool {
-	_, text, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	port, err := strconv.Atoi(text)
-	return err == nil && port >= 0 && port <= 65535
-}
-
-func loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
 // notLoopback is for the log line about a gateway that everyone can reach.
 func notLoopback(addrs ...string) string {
 	for _, a := range addrs {
-		if listenable(a) && !loopback(a) {
+		if config.Listenable(a) && !config.Loopback(a) {
 			return fmt.Sprintf("%s is not a loopback address and nobody is authenticated: everyone who reaches it can read and write everything", a)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -71,12 +72,12 @@ type visitor struct {
 	cancel context.CancelFunc
 
 	status stamp
-	in     inbox
+	in     inbox.Buffer
 	parser protocol.RequestParser
 	batch  batch
 
 	out     []byte
-	outPart account
+	outPart inbox.Account
 	room    int // how far out may grow
 	name    string
 	closing bool // after the next flush
@@ -84,10 +85,10 @@ type visitor struct {
 }
 
 func newVisitor(g *Gateway, nc net.Conn, id int64) *visitor {
-	v := &visitor{gw: g, nc: nc, id: id, room: firstBuffer}
+	v := &visitor{gw: g, nc: nc, id: id, room: inbox.First}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	v.parser.Limits = g.limits
-	v.in.part.of, v.outPart.of = &g.budget, &g.budget
+	v.in, v.outPart = inbox.NewBuffer(&g.budget, streamBuffer), inbox.NewAccount(&g.budget)
 	v.status.mark(g.clock, idle)
 	return v
 }
@@ -117,27 +118,27 @@ func (v *visitor) leave() {
 	}
 	_ = v.nc.Close()
 	v.cancel()
-	v.in.release()
-	v.outPart.set(0)
+	v.in.Release()
+	v.outPart.Set(0)
 	v.gw.stats.redis.Add(-1)
 	v.gw.roster.leave(v)
 }
 
 // fill blocks until there is something new in the inbox.
 func (v *visitor) fill() error {
-	if err := v.in.makeRoom(v.parser.Need()); err != nil {
+	if err := v.in.MakeRoom(v.parser.Need()); err != nil {
 		return err
 	}
 	switch {
-	case v.in.pending():
+	case v.in.Pending():
 		v.status.mark(v.gw.clock, partial)
-	case v.in.large() || v.room > firstBuffer:
+	case v.in.Large() || v.room > inbox.First:
 		v.status.mark(v.gw.clock, idleLarge)
 	default:
 		v.status.mark(v.gw.clock, idle)
 	}
 	for {
-		n, err := v.in.readFrom(v.nc)
+		n, err := v.in.Fill(v.nc)
 		if n > 0 {
 			v.gw.clock.refresh()
 			v.status.mark(v.gw.clock, running)
@@ -166,9 +167,9 @@ func (v *visitor) poked() error {
 		return errSlowRequest
 	case p == idleLarge:
 		v.status.mark(v.gw.clock, idle)
-		v.in.shrink()
-		v.out, v.room = nil, firstBuffer
-		v.outPart.set(0)
+		v.in.Shrink()
+		v.out, v.room = nil, inbox.First
+		v.outPart.Set(0)
 	}
 	return nil
 }
@@ -182,7 +183,7 @@ func (v *visitor) farewell(err error) {
 	case errors.Is(err, errSlowRequest):
 		v.gw.stats.cutSlowRequest.Add(1)
 		v.refuse(&protocol.Error{Code: protocol.ERR, Message: "Protocol error: the rest of the request did not come within " + v.gw.times.Request.String()})
-	case errors.Is(err, errBudget):
+	case errors.Is(err, inbox.ErrBudget):
 		v.gw.stats.cutBudget.Add(1)
 		v.refuse(overloaded())
 	default:
@@ -200,10 +201,10 @@ func overloaded() *protocol.Error {
 func (v *visitor) work() {
 	v.batch.reset()
 	for !v.closing {
-		begin := v.in.r
-		array := v.in.pending() && v.in.buf[begin] == '*'
-		args, n, err := v.parser.Next(v.in.bytes())
-		v.in.consume(n)
+		begin := v.in.Offset()
+		array := v.in.Pending() && v.in.Bytes()[0] == '*'
+		args, n, err := v.parser.Next(v.in.Bytes())
+		v.in.Consume(n)
 		switch {
 		case err != nil:
 			v.perform()
@@ -217,7 +218,7 @@ func (v *visitor) work() {
 		}
 		var wire []byte
 		if array {
-			wire = v.in.buf[begin:v.in.r]
+			wire = v.in.Between(begin, v.in.Offset())
 		}
 		v.add(args, wire)
 	}
@@ -249,7 +250,7 @@ func (v *visitor) reserve(n int) {
 	if len(v.out)+n <= v.room {
 		return
 	}
-	if v.room < flushSize && v.outPart.set(flushSize) {
+	if v.room < flushSize && v.outPart.Set(flushSize) {
 		v.room = flushSize
 	}
 	if len(v.out)+n > v.room {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/admin"
+	"github.com/quoitdb/quoit/internal/config"
+	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -45,7 +47,7 @@ type Gateway struct {
 
 	stats  stats
 	clock  *clock
-	budget budget
+	budget inbox.Budget
 	roster roster
 	gate   *gate
 	source *source
@@ -99,7 +101,7 @@ func Start(ctx context.Context, c Config, s Seams) (*Gateway, error) {
 			return nil, errors.Join(err, front.Close())
 		}
 	}
-	if at := c.adminAddr(front.Addr()); at != "" {
+	if at := config.AdminAddr(c.AdminAddr, c.Addr); at != "" {
 		g.admin, err = admin.Listen(admin.Options{Addr: at, Ready: g.Ready, Metrics: g.writeMetrics})
 		if err != nil {
 			return nil, errors.Join(err, front.Close(), closeOf(back))
@@ -124,7 +126,7 @@ func Start(ctx context.Context, c Config, s Seams) (*Gateway, error) {
 func newGateway(c Config, s Seams) *Gateway {
 	g := &Gateway{
 		config: c, times: c.Times, limits: c.limits(), log: s.Logger, dial: s.Dial,
-		budget: budget{limit: int64(c.Limits.InFlight)}, stopping: make(chan struct{}), failed: make(chan error, 2),
+		budget: inbox.Budget{Limit: int64(c.Limits.InFlight)}, stopping: make(chan struct{}), failed: make(chan error, 2),
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)

@@ -504,7 +504,7 @@ func TestASlowPageIsCutOffAndNobodyElseNotices(t *testing.T) {
 		break
 	}
 	waitFor(t, "its channel to be gone", func() bool { return g.stats.channels.Load() == 1 })
-	if used := g.budget.used.Load(); used > 1<<20 {
+	if used := g.budget.Used(); used > 1<<20 {
 		t.Errorf("%d bytes in buffers", used)
 	}
 }

@@ -129,7 +129,7 @@ func (f *fixture) stopNow() {
 	}
 	// The HTTP server counts a connection out in its goroutine, which it does not wait for.
 	waitFor(f.t, "no bytes of buffers and no connections to be counted any more", func() bool {
-		return f.budget.used.Load() == 0 && f.gate.count() == 0
+		return f.budget.Used() == 0 && f.gate.count() == 0
 	})
 }
 

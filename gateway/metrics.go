@@ -49,7 +49,7 @@ func (g *Gateway) writeMetrics(w io.Writer) {
 		{`quoit_gateway_clients{door="node"}`, uint64(s.channels.Load())},
 		{`quoit_gateway_clients{door="cluster"}`, uint64(s.feeds.Load())},
 		{`quoit_gateway_clients{door="redis"}`, uint64(s.redis.Load())},
-		{"quoit_gateway_buffer_bytes", uint64(g.budget.used.Load())},
+		{"quoit_gateway_buffer_bytes", uint64(g.budget.Used())},
 	} {
 		metrics.WriteGaugeUint64(w, m.name, m.value)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -178,33 +179,32 @@ func TestAPanicEndsOneRedisClient(t *testing.T) {
 }
 
 func TestABudgetIsNeverOverdrawn(t *testing.T) {
-	b := budget{limit: 100 << 10}
-	one, two, bill := account{of: &b}, account{of: &b}, tab{of: &b}
-	if !one.set(64<<10) || two.set(64<<10) || !two.set(firstBuffer) || !bill.add(30<<10) || bill.add(10<<10) {
+	b := inbox.Budget{Limit: 100 << 10}
+	one, bill := inbox.NewAccount(&b), tab{of: &b}
+	if !one.Set(64<<10) || !bill.add(30<<10) || bill.add(10<<10) {
 		t.Error("it gave what it had not, or not what it had")
 	}
 	bill.settle()
-	if bill.add(1) || !two.set(36<<10) {
+	if bill.add(1) || b.Used() != 64<<10 {
 		t.Error("after the bill was settled")
 	}
-	one.set(0)
-	two.set(0)
-	in := inbox{part: account{of: &b}}
+	one.Set(0)
+	in := inbox.NewBuffer(&b, streamBuffer)
 	for {
-		if err := in.makeRoom(1); err != nil {
-			if !errors.Is(err, errBudget) {
+		if err := in.MakeRoom(1); err != nil {
+			if !errors.Is(err, inbox.ErrBudget) {
 				t.Error(err)
 			}
 			break
 		}
-		if _, err := in.readFrom(strings.NewReader(strings.Repeat("x", 1<<20))); err != nil {
+		if _, err := in.Fill(strings.NewReader(strings.Repeat("x", 1<<20))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if b.used.Load() > b.limit || in.w-in.r < 32<<10 {
-		t.Errorf("%d of %d used, %d read", b.used.Load(), b.limit, in.w-in.r)
+	if b.Used() > b.Limit || len(in.Bytes()) < 32<<10 {
+		t.Errorf("%d of %d used, %d read", b.Used(), b.Limit, len(in.Bytes()))
 	}
-	if in.release(); b.used.Load() != 0 {
-		t.Errorf("%d left", b.used.Load())
+	if in.Release(); b.Used() != 0 {
+		t.Errorf("%d left", b.Used())
 	}
 }

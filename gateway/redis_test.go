@@ -181,14 +181,14 @@ func TestARequestLargerThanTheRoomIsRefused(t *testing.T) {
 	_, g := both(t, 1, options{config: func(c *Config) {
 		c.Limits.Value, c.Limits.InFlight = 256<<10, 1<<20
 	}})
-	g.budget.used.Add(1 << 20) // others hold it all
+	g.budget.Give(-1 << 20) // others hold it all
 	c := g.redis()
 	c.send("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$200000\r\n")
 	go func() { _, _ = c.Write(bytes.Repeat([]byte("x"), 200_000)) }()
 	if got := c.reply(); !strings.HasPrefix(got, "-OVERLOADED") {
 		t.Errorf("got %.100q", got)
 	}
-	g.budget.used.Add(-1 << 20)
+	g.budget.Give(1 << 20)
 }
 
 func TestWithoutAClusterClientsAreToldSo(t *testing.T) {

@@ -189,7 +189,7 @@ func (g *Gateway) info(sections [][]byte) string {
 			{"connected_clients", strconv.Itoa(g.gate.count())},
 			{"maxclients", strconv.Itoa(g.config.Limits.Connections)},
 		}},
-		{"Memory", [][2]string{{"buffer_bytes", strconv.FormatInt(g.budget.used.Load(), 10)}}},
+		{"Memory", [][2]string{{"buffer_bytes", strconv.FormatInt(g.budget.Used(), 10)}}},
 		{"Cluster", [][2]string{
 			{"epoch", strconv.FormatUint(uint64(view.epoch), 10)},
 			{"nodes", strconv.Itoa(len(view.members))},

@@ -2,11 +2,8 @@ package manager
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"strconv"
 	"time"
 
 	"github.com/quoitdb/quoit/internal/config"
@@ -51,25 +48,12 @@ func (m *JoinMode) UnmarshalText(text []byte) error {
 // LoadConfig reads the settings from environment variables (config.Environ makes
 // the map). The error names every wrong variable, its value and what would be right.
 func LoadConfig(environ map[string]string) (Config, error) {
-	var c Config
-	if err := errors.Join(config.Load(&c, environ), config.Unknown(environ, "QUOIT_MANAGER_", c)); err != nil {
-		return Config{}, err
-	}
-	if err := c.Validate(); err != nil {
-		return Config{}, err
-	}
-	return c, nil
+	return config.Read[Config](environ, "QUOIT_MANAGER_")
 }
 
 // DefaultConfig is what LoadConfig makes of an empty environment. Bucket is still
 // to be filled in.
-func DefaultConfig() Config {
-	var c Config
-	if err := config.Load(&c, nil); err != nil {
-		panic("manager: a default in the struct tags does not parse: " + err.Error())
-	}
-	return c
-}
+func DefaultConfig() Config { return config.Default[Config]() }
 
 // WriteConfigTable prints every variable with its default and meaning, for --help.
 func WriteConfigTable(w io.Writer) error { return config.WriteTable(w, Config{}) }
@@ -82,15 +66,11 @@ func (c *Config) Validate() error {
 			errs = append(errs, config.Wrong(c, field, want))
 		}
 	}
-	host, port, err := splitAddr(c.Addr)
-	wrong(err != nil, "Addr", "host:port, such as 127.0.0.1:7400")
-	wrong(err == nil && !c.Open && !loopback(host), "Addr",
-		"a loopback address: nobody is authenticated yet, so anyone who can reach another address could take the cluster over (QUOIT_ALLOW_UNAUTHENTICATED=true if that is what you mean)")
-	wrong(err == nil && c.AdminAddr == "" && port > 65435, "AdminAddr", "host:port or off, as one hundred above the manager's port is no port")
-	if c.AdminAddr != "" && c.AdminAddr != "off" {
-		_, _, err := splitAddr(c.AdminAddr)
-		wrong(err != nil, "AdminAddr", "host:port or off")
-	}
+	port, ok := config.Port(c.Addr)
+	wrong(!ok, "Addr", "host:port, such as 127.0.0.1:7400")
+	wrong(ok && !c.Open && !config.Loopback(c.Addr), "Addr", config.Closed)
+	wrong(ok && c.AdminAddr == "" && port > 65435, "AdminAddr", "host:port or off, as one hundred above the manager's port is no port")
+	wrong(c.AdminAddr != "" && c.AdminAddr != config.Off && !config.Listenable(c.AdminAddr), "AdminAddr", "host:port or off")
 	wrong(c.Bucket == "", "Bucket", "the bucket of the cluster, such as file:///var/lib/quoit/bucket")
 	wrong(c.InitialNodes < 1 || c.InitialNodes > 1024, "InitialNodes", "1 to 1024")
 	wrong(c.MovesPerNode < 1 || c.MovesPerNode > 64, "MovesPerNode", "1 to 64")
@@ -98,36 +78,4 @@ func (c *Config) Validate() error {
 	wrong(c.NodeTimeout < 100*time.Millisecond, "NodeTimeout", "100ms or more, such as 5s")
 	wrong(c.Poll < 10*time.Millisecond, "Poll", "10ms or more, such as 1s")
 	return errors.Join(errs...)
-}
-
-// adminAddr is where the admin listener goes, "" for nowhere.
-func (c *Config) adminAddr() string {
-	switch c.AdminAddr {
-	case "off":
-		return ""
-	case "":
-		_, port, err := splitAddr(c.Addr)
-		if err != nil || port == 0 {
-			return "127.0.0.1:0"
-		}
-		return net.JoinHostPort("127.0.0.1", strconv.Itoa(port+100))
-	}
-	return c.AdminAddr
-}
-
-func splitAddr(addr string) (host string, port int, err error) {
-	host, text, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", 0, err
-	}
-	port, err = strconv.Atoi(text)
-	if err != nil || port < 0 || port > 65535 {
-		return "", 0, fmt.Errorf("port %q is not 0 to 65535", text)
-	}
-	return host, port, nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -13,7 +13,7 @@ func TestDefaultsAreUsable(t *testing.T) {
 	}
 	want := DefaultConfig()
 	want.Bucket = "file:///tmp/bucket"
-	if c != want || c.Addr != "127.0.0.1:7400" || c.Join != JoinManual || c.adminAddr() != "127.0.0.1:7500" {
+	if c != want || c.Addr != "127.0.0.1:7400" || c.Join != JoinManual {
 		t.Errorf("defaults are %+v", c)
 	}
 }
@@ -78,21 +78,6 @@ func TestEveryMistakeAtOnce(t *testing.T) {
 	_, err = LoadConfig(map[string]string{"QUOIT_MANAGER_INITIAL_NODES": "0", "QUOIT_MANAGER_MOVES_PER_NODE": "0"})
 	if err == nil || strings.Count(err.Error(), "QUOIT_") < 3 { // and the bucket
 		t.Errorf("%v does not tell of all", err)
-	}
-}
-
-func TestAdminAddress(t *testing.T) {
-	for _, c := range []struct{ addr, admin, want string }{
-		{"127.0.0.1:7400", "", "127.0.0.1:7500"},
-		{"0.0.0.0:7400", "", "127.0.0.1:7500"},
-		{"127.0.0.1:0", "", "127.0.0.1:0"},
-		{"127.0.0.1:7400", "off", ""},
-		{"127.0.0.1:7400", "0.0.0.0:80", "0.0.0.0:80"},
-	} {
-		config := Config{Addr: c.addr, AdminAddr: c.admin}
-		if got := config.adminAddr(); got != c.want {
-			t.Errorf("%+v: %q", c, got)
-		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/quoitdb/quoit/internal/admin"
 	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/internal/config"
 	"github.com/quoitdb/quoit/internal/failpoint"
 	"github.com/quoitdb/quoit/internal/peer"
 	"github.com/quoitdb/quoit/snapshot/bucket"
@@ -215,7 +216,7 @@ func (m *Manager) serve(ctx context.Context, l net.Listener) error {
 }
 
 func (m *Manager) startAdmin() (stop func() error, err error) {
-	addr := m.config.adminAddr()
+	addr := config.AdminAddr(m.config.AdminAddr, m.config.Addr)
 	if addr == "" && m.seams.AdminListener == nil {
 		return func() error { return nil }, nil
 	}

@@ -77,10 +77,10 @@ func (c *conn) gather(args [][]byte) error {
 		}
 		var n int
 		var err error
-		if args, n, err = c.parser.Next(c.in.bytes()); n == 0 || err != nil {
+		if args, n, err = c.parser.Next(c.in.Bytes()); n == 0 || err != nil {
 			return err
 		}
-		c.in.consume(n)
+		c.in.Consume(n)
 	}
 }
 

@@ -43,7 +43,7 @@ func TestRequestsBeforeABrokenOneAreAnswered(t *testing.T) {
 	}
 }
 
-// repliesTo gives each of the pieces to a new node as one read.
+// repliesTo gives each of the pieces to a new node as if each were one read.
 func repliesTo(t *testing.T, pieces ...string) []byte {
 	t.Helper()
 	end := &recorder{}
@@ -52,7 +52,14 @@ func repliesTo(t *testing.T, pieces ...string) []byte {
 		t.Fatal("the node does not serve")
 	}
 	for _, piece := range pieces {
-		c.in.buf, c.in.r, c.in.w = []byte(piece), 0, len(piece)
+		for source := strings.NewReader(piece); source.Len() > 0; {
+			if err := c.in.MakeRoom(source.Len()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.in.Fill(source); err != nil {
+				t.Fatal(err)
+			}
+		}
 		c.batch()
 		if !c.flush() {
 			t.Fatal("the replies did not leave")
@@ -60,8 +67,8 @@ func repliesTo(t *testing.T, pieces ...string) []byte {
 		if c.closing {
 			break
 		}
-		if c.in.pending() {
-			t.Fatalf("%d bytes were left of %q", c.in.w-c.in.r, piece)
+		if c.in.Pending() {
+			t.Fatalf("%q was left of %q", c.in.Bytes(), piece)
 		}
 	}
 	return end.Bytes()

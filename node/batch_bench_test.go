@@ -3,6 +3,7 @@
 package node
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -34,7 +35,7 @@ func BenchmarkBatch(b *testing.B) {
 				}
 				end := &sink{}
 				c := newConn(s.server, end, 0)
-				c.in.buf = make([]byte, 64<<10)
+				var source bytes.Reader
 				b.ReportAllocs()
 				b.ResetTimer()
 				runtime.LockOSThread()
@@ -43,8 +44,12 @@ func BenchmarkBatch(b *testing.B) {
 				for i := 0; i < b.N; {
 					began, before := threadTime(), i
 					for ; i < before+4096; i += depth {
-						c.in.r, c.in.w = 0, copy(c.in.buf, batches[i/depth%len(batches)])
-						c.batch()
+						source.Reset(batches[i/depth%len(batches)])
+						for source.Len() > 0 {
+							_ = c.in.MakeRoom(1)
+							_, _ = c.in.Fill(&source)
+							c.batch()
+						}
 						c.flush()
 					}
 					took = append(took, float64(threadTime()-began)/float64(i-before))

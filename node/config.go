@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"strconv"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -119,26 +117,12 @@ func (f Fsync) String() string {
 // makes the map). The error names every wrong variable, its value and what would
 // be right, misspelled QUOIT_NODE_ names among them.
 func LoadConfig(environ map[string]string) (Config, error) {
-	var c Config
-	if err := errors.Join(config.Load(&c, environ), config.Unknown(environ, "QUOIT_NODE_", c),
-		config.Unknown(environ, "QUOIT_SNAPSHOT_", c), config.Unknown(environ, "QUOIT_WAL_", c)); err != nil {
-		return Config{}, err
-	}
-	if err := c.Validate(); err != nil {
-		return Config{}, err
-	}
-	return c, nil
+	return config.Read[Config](environ, "QUOIT_NODE_", "QUOIT_SNAPSHOT_", "QUOIT_WAL_")
 }
 
 // DefaultConfig is what LoadConfig makes of an empty environment. DataDir and
 // Bucket are still to be filled in.
-func DefaultConfig() Config {
-	var c Config
-	if err := config.Load(&c, nil); err != nil {
-		panic("node: a default in the struct tags does not parse: " + err.Error())
-	}
-	return c
-}
+func DefaultConfig() Config { return config.Default[Config]() }
 
 // WriteConfigTable prints every variable with its default and meaning, for --help.
 func WriteConfigTable(w io.Writer) error { return config.WriteTable(w, Config{}) }
@@ -151,15 +135,14 @@ func (c *Config) Validate() error {
 			errs = append(errs, config.Wrong(c, field, want))
 		}
 	}
-	wrong(checkAddr(c.Addr) != nil, "Addr", "host:port, such as 127.0.0.1:7401")
+	wrong(!config.Listenable(c.Addr), "Addr", "host:port, such as 127.0.0.1:7401")
 	wrong(c.Advertise != "" && ring.ValidateAddress(c.Advertise) != nil, "Advertise", "host:port that others can dial, such as 10.0.0.7:7401")
 	wrong(c.DataDir == "", "DataDir", "a folder of this node's own, such as /var/lib/quoit/node-1")
-	wrong(checkAddr(c.ManagerAddr) != nil, "ManagerAddr", "host:port, such as 127.0.0.1:7400")
+	wrong(!config.Listenable(c.ManagerAddr), "ManagerAddr", "host:port, such as 127.0.0.1:7400")
 	wrong(c.Bucket == "", "Bucket", "the bucket of the cluster, such as file:///var/lib/quoit/bucket")
 	wrong(c.Tokens < 1 || c.Tokens > ring.MaxTokens, "Tokens", fmt.Sprintf("1 to %d", ring.MaxTokens))
-	wrong(c.AdminAddr != "" && c.AdminAddr != "off" && checkAddr(c.AdminAddr) != nil, "AdminAddr", "host:port or off")
-	wrong(!c.Open && checkAddr(c.Addr) == nil && !loopback(c.Addr), "Addr",
-		"a loopback address: nobody is authenticated yet, so anyone who can reach another address could read and write everything (QUOIT_ALLOW_UNAUTHENTICATED=true if that is what you mean)")
+	wrong(c.AdminAddr != "" && c.AdminAddr != config.Off && !config.Listenable(c.AdminAddr), "AdminAddr", "host:port or off")
+	wrong(!c.Open && config.Listenable(c.Addr) && !config.Loopback(c.Addr), "Addr", config.Closed)
 	wrong(c.Log.FsyncInterval <= 0, "FsyncInterval", "a duration above 0, such as 1s")
 	wrong(c.Log.Segment < 1<<20 || c.Log.Segment > 4<<30, "Segment", "1MiB to 4GiB")
 	wrong(c.Snapshot.LogBytes != 0 && c.Snapshot.LogBytes < 1<<20, "LogBytes", "0, or 1MiB and more, such as 512MiB")
@@ -185,40 +168,4 @@ func (c *Config) limits() protocol.Limits {
 	l := protocol.DefaultLimits()
 	l.MaxValue = int(c.Limits.Value)
 	return l
-}
-
-// adminAddr resolves the default of AdminAddr; empty means no listener.
-func (c *Config) adminAddr(data net.Addr) string {
-	if c.AdminAddr == "off" {
-		return ""
-	}
-	if c.AdminAddr != "" {
-		return c.AdminAddr
-	}
-	tcp, ok := data.(*net.TCPAddr)
-	if !ok || tcp.Port+100 > 65535 {
-		return "127.0.0.1:0"
-	}
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp.Port+100))
-}
-
-// checkAddr accepts what net.Listen does with a numeric port, port 0 among them.
-func checkAddr(addr string) error {
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return err
-	}
-	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
-		return fmt.Errorf("port %q", port)
-	}
-	return nil
-}
-
-func loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

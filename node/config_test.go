@@ -27,9 +27,6 @@ func TestConfigDefaults(t *testing.T) {
 		c.Limits.Value != 64<<20 || c.Times.Park != 250*time.Millisecond {
 		t.Errorf("got %+v", c)
 	}
-	if got := c.adminAddr(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7401}); got != "127.0.0.1:7501" {
-		t.Errorf("admin listener on %s", got)
-	}
 }
 
 // TestWrongSettingsSayWhatWouldBeRight: each error has the variable, the value and

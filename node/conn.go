@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/wal"
 	"github.com/quoitdb/quoit/protocol"
@@ -21,6 +22,10 @@ const (
 	flushSize = 128 << 10
 	// writeChunk is what a client must take within the write timeout.
 	writeChunk = 1 << 20
+	// streamBuffer is how far the read buffer grows for a client that keeps it full.
+	streamBuffer = 256 << 10
+	// keepBuffer is what other buffers may keep between batches.
+	keepBuffer = 1 << 20
 )
 
 // phase is what a connection's goroutine is doing, for the sweeper.
@@ -56,7 +61,7 @@ type conn struct {
 	status atomic.Uint64
 	tally  tally
 
-	in     inbox
+	in     inbox.Buffer
 	out    []byte
 	parser protocol.RequestParser
 	ahead  *ahead // nil until the client pipelines
@@ -68,7 +73,7 @@ type conn struct {
 	durable wal.LSN // replies of member commands wait for this
 
 	client   clientInfo
-	outPart  account
+	outPart  inbox.Account
 	scratch  scratch
 	progress progress      // of the request that runs
 	parkLeft time.Duration // of this batch's budget
@@ -84,7 +89,7 @@ type clientInfo struct {
 func newConn(srv *server, nc net.Conn, id uint64) *conn {
 	c := &conn{srv: srv, nc: nc, id: id}
 	c.parser.Limits = srv.limits
-	c.in.budget = &srv.budget
+	c.in, c.outPart = inbox.NewBuffer(&srv.budget, streamBuffer), inbox.NewAccount(&srv.budget)
 	c.scratch.bind(c)
 	c.later.bind(c)
 	c.mark(idle)
@@ -134,7 +139,7 @@ func (c *conn) end() {
 	}
 	_ = c.nc.Close()
 	c.later.await()
-	c.in.release()
+	c.in.Release()
 	c.chargeOut(0)
 	if c.mover != nil {
 		c.srv.members.mover().Closed(c.mover)
@@ -144,12 +149,12 @@ func (c *conn) end() {
 
 // fill blocks until there is something new in the inbox.
 func (c *conn) fill() error {
-	if err := c.in.makeRoom(c.parser.Need()); err != nil {
+	if err := c.in.MakeRoom(c.parser.Need()); err != nil {
 		return err
 	}
 	c.markWaiting()
 	for {
-		n, err := c.in.readFrom(c.nc)
+		n, err := c.in.Fill(c.nc)
 		if n > 0 {
 			c.srv.clock.refresh()
 			c.mark(running)
@@ -168,9 +173,9 @@ func (c *conn) fill() error {
 // markWaiting publishes what the connection waits for.
 func (c *conn) markWaiting() {
 	switch {
-	case c.in.pending():
+	case c.in.Pending():
 		c.mark(partial)
-	case len(c.in.buf) > firstBuffer || cap(c.out) > firstBuffer:
+	case c.in.Large() || cap(c.out) > inbox.First:
 		c.mark(idleLarge)
 	default:
 		c.mark(idle)
@@ -196,7 +201,7 @@ func (c *conn) poked() error {
 	}
 	if p == idleLarge && !c.later.handed {
 		c.mark(idle)
-		c.in.shrink()
+		c.in.Shrink()
 		c.out = nil
 		c.chargeOut(0)
 	}
@@ -216,7 +221,7 @@ func (c *conn) leave(err error) {
 	case errors.Is(err, errSlowRequest):
 		c.srv.stats.slowRequests.Add(1)
 		c.refuse(&protocol.Error{Code: protocol.ERR, Message: "Protocol error: the rest of the request did not come within " + c.srv.times.Request.String()})
-	case errors.Is(err, errBudget):
+	case errors.Is(err, inbox.ErrBudget):
 		c.srv.stats.overloaded.Add(1)
 		c.refuse(&protocol.Error{Code: protocol.OVERLOADED, Message: "the node holds as many bytes of requests as it may (QUOIT_NODE_MAX_INFLIGHT); try again"})
 	default:
@@ -247,7 +252,7 @@ const (
 func (c *conn) batch() {
 	c.parkLeft = c.srv.times.Park
 	for !c.closing {
-		args, n, err := c.parser.Next(c.in.bytes())
+		args, n, err := c.parser.Next(c.in.Bytes())
 		if err != nil {
 			c.broken(err)
 			return
@@ -255,8 +260,8 @@ func (c *conn) batch() {
 		if n == 0 {
 			return
 		}
-		c.in.consume(n)
-		if c.session != nil && c.in.pending() {
+		c.in.Consume(n)
+		if c.session != nil && c.in.Pending() {
 			c.group(args)
 		} else {
 			c.run(args)
@@ -363,4 +368,4 @@ func (c *conn) attach() bool {
 }
 
 // chargeOut keeps the budget's account of the reply buffer.
-func (c *conn) chargeOut(size int) bool { return c.outPart.set(&c.srv.budget, size) }
+func (c *conn) chargeOut(size int) bool { return c.outPart.Set(size) }

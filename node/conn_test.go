@@ -42,10 +42,10 @@ func newPump(s *solo) *pump {
 
 // feed is one turn of serve.
 func (p *pump) feed(t testing.TB, r io.Reader) {
-	if err := p.in.makeRoom(p.parser.Need()); err != nil {
+	if err := p.in.MakeRoom(p.parser.Need()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.in.readFrom(r); err != nil {
+	if _, err := p.in.Fill(r); err != nil {
 		t.Fatal(err)
 	}
 	p.batch()
@@ -145,29 +145,6 @@ func TestAllCommandsAreDispatched(t *testing.T) {
 		}
 		if int(cmd) >= commandSlots {
 			t.Errorf("%s is not counted: raise commandSlots", cmd)
-		}
-	}
-}
-
-func TestTheBudgetOfBuffers(t *testing.T) {
-	b := &budget{limit: 100 << 10}
-	var one, two account
-	for i, step := range []struct {
-		of   *account
-		size int
-		ok   bool
-		used int64
-	}{
-		{&one, firstBuffer, true, 0},
-		{&one, 60 << 10, true, 60 << 10},
-		{&two, 50 << 10, false, 60 << 10},
-		{&two, 40 << 10, true, 100 << 10},
-		{&one, 50 << 10, true, 90 << 10},
-		{&one, 0, true, 40 << 10},
-		{&two, 0, true, 0},
-	} {
-		if ok := step.of.set(b, step.size); ok != step.ok || b.used.Load() != step.used {
-			t.Errorf("step %d: %v with %d used, want %v with %d", i, ok, b.used.Load(), step.ok, step.used)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/wal"
 	"github.com/quoitdb/quoit/protocol"
@@ -93,7 +94,7 @@ func (c *conn) execute(args [][]byte) {
 		mark = c.recoverFrom(err, entry, args, mark)
 	}
 	if !c.fit(mark) {
-		c.answer(errBudget, args) // a reader's: a write's reply has its room
+		c.answer(inbox.ErrBudget, args) // a reader's: a write's reply has its room
 	}
 }
 
@@ -101,7 +102,7 @@ func (c *conn) execute(args [][]byte) {
 // again as long as its range is held and the budget lasts. It returns where the
 // request's reply now begins.
 func (c *conn) recoverFrom(err error, entry *command, args [][]byte, mark int) int {
-	if errors.Is(err, errBudget) && mark > 0 && c.flush() {
+	if errors.Is(err, inbox.ErrBudget) && mark > 0 && c.flush() {
 		mark = 0 // what was done before has left: there may be room now
 		if err = entry.run(c, args); err == nil {
 			return mark
@@ -172,7 +173,7 @@ func (c *conn) answer(err error, args [][]byte) {
 		c.refuse(&protocol.Error{Code: protocol.READONLY, Message: "the node's disk is full: writes are refused, reads go on; free space under QUOIT_NODE_DATA or move ranges away"})
 	case errors.Is(err, engine.ErrCursor):
 		c.refuse(&protocol.Error{Code: protocol.ERR, Message: "invalid cursor; begin with 0 and go on with what SCAN answered"})
-	case errors.Is(err, errBudget):
+	case errors.Is(err, inbox.ErrBudget):
 		c.srv.stats.overloaded.Add(1)
 		c.refuse(&protocol.Error{Code: protocol.OVERLOADED, Message: "the node holds as many bytes of requests and replies as it may (QUOIT_NODE_MAX_INFLIGHT); ask for less, or try again"})
 	case errors.Is(err, wal.ErrPoisoned), errors.Is(err, wal.ErrClosed):

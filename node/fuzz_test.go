@@ -32,15 +32,15 @@ func FuzzConnection(f *testing.F) {
 	}})
 	f.Fuzz(func(t *testing.T, stream []byte, piece int) {
 		p := newPump(s)
-		defer func() { p.in.release(); p.chargeOut(0) }()
+		defer func() { p.in.Release(); p.chargeOut(0) }()
 		kept := &keptConn{}
 		p.nc = kept
-		r := &choppy{rest: stream, next: func(room int) int { return min(room, max(piece, 1)) }}
+		source := bytes.NewReader(stream)
 		for !p.closing {
-			if err := p.in.makeRoom(p.parser.Need()); err != nil {
+			if err := p.in.MakeRoom(p.parser.Need()); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := p.in.readFrom(r); errors.Is(err, io.EOF) {
+			if _, err := p.in.Fill(io.LimitReader(source, int64(max(piece, 1)))); errors.Is(err, io.EOF) {
 				break
 			}
 			p.batch()

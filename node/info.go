@@ -94,7 +94,7 @@ func (s *server) infoMemory() []infoLine {
 	runtime.ReadMemStats(&m)
 	lines := []infoLine{
 		uintLine("go_heap_bytes", m.HeapAlloc),
-		intLine("buffer_bytes", s.budget.used.Load()),
+		intLine("buffer_bytes", s.budget.Used()),
 	}
 	if st := s.state.store.Load(); st != nil {
 		e := st.engine.Stats()

@@ -83,7 +83,7 @@ func TestTenThousandConnections(t *testing.T) {
 		nc.Close()
 	}
 	waitFor(t, "all gone", func() bool { _, n := s.totals(); return n == 0 })
-	if used := s.budget.used.Load(); used != 0 {
+	if used := s.budget.Used(); used != 0 {
 		t.Errorf("%d bytes of buffers are still counted", used)
 	}
 }
@@ -170,7 +170,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 		waiting = append(waiting, c)
 	}
 	waitFor(t, "someone to be refused", func() bool { return s.stats.overloaded.Load() > 0 })
-	if used := s.budget.used.Load(); used > 1<<20 {
+	if used := s.budget.Used(); used > 1<<20 {
 		t.Errorf("%d bytes in flight", used)
 	}
 	for _, c := range waiting {
@@ -183,7 +183,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 	if refused == 0 {
 		t.Error("nobody was told")
 	}
-	waitFor(t, "the memory to be back", func() bool { return s.budget.used.Load() == 0 })
+	waitFor(t, "the memory to be back", func() bool { return s.budget.Used() == 0 })
 	if got := s.dial().set("a", huge); got != "+OK" {
 		t.Errorf("afterwards: %s", got)
 	}
@@ -218,9 +218,9 @@ func TestLargeBuffersOfIdleConnectionsAreGivenBack(t *testing.T) {
 	if got := c.do("GET a"); got != value {
 		t.Fatal(len(got))
 	}
-	waitFor(t, "large buffers", func() bool { return s.inPhase(idleLarge) == 1 && s.budget.used.Load() > 200<<10 })
+	waitFor(t, "large buffers", func() bool { return s.inPhase(idleLarge) == 1 && s.budget.Used() > 200<<10 })
 	clock.advance(3 * time.Second)
-	waitFor(t, "small ones", func() bool { return s.budget.used.Load() == 0 })
+	waitFor(t, "small ones", func() bool { return s.budget.Used() == 0 })
 	if got := c.do("GET a"); got != value {
 		t.Error("the connection did not survive it")
 	}

@@ -18,7 +18,7 @@ func (n *Node) writeMetrics(w io.Writer) {
 	}
 	metrics.WriteGaugeUint64(w, "quoit_node_ready", ready)
 	metrics.WriteGaugeUint64(w, "quoit_node_connections", uint64(connections))
-	metrics.WriteGaugeUint64(w, "quoit_node_buffer_bytes", uint64(n.server.budget.used.Load()))
+	metrics.WriteGaugeUint64(w, "quoit_node_buffer_bytes", uint64(n.server.budget.Used()))
 	metrics.WriteCounterUint64(w, "quoit_node_received_bytes_total", t.in)
 	metrics.WriteCounterUint64(w, "quoit_node_sent_bytes_total", t.out)
 	for _, cmd := range protocol.Commands() {

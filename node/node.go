@@ -14,7 +14,9 @@ import (
 
 	"github.com/quoitdb/quoit/internal/admin"
 	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/internal/config"
 	"github.com/quoitdb/quoit/internal/failpoint"
+	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/internal/peer"
 	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/node/keeper"
@@ -187,7 +189,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 		return nil
 	}
 	n.admin, err = admin.Listen(admin.Options{
-		Addr: n.config.adminAddr(listener.Addr()), Listener: n.seams.AdminListener,
+		Addr: config.AdminAddr(n.config.AdminAddr, listener.Addr().String()), Listener: n.seams.AdminListener,
 		Healthy: n.Err, Ready: n.Ready, Metrics: n.writeMetrics,
 	})
 	return err
@@ -196,7 +198,7 @@ func (n *Node) open(ctx context.Context) (err error) {
 func (n *Node) newServer(l net.Listener) *server {
 	return &server{
 		limits: n.config.limits(), times: n.config.Times, maxConns: n.config.Limits.Connections,
-		budget: budget{limit: int64(n.config.Limits.InFlight)},
+		budget: inbox.Budget{Limit: int64(n.config.Limits.InFlight)},
 		clock:  n.clock, state: n.state, stats: n.stats, members: n, log: n.log,
 		commands: newCommandTable(),
 		about: about{

@@ -1,6 +1,9 @@
 package node
 
-import "github.com/quoitdb/quoit/node/engine"
+import (
+	"github.com/quoitdb/quoit/internal/inbox"
+	"github.com/quoitdb/quoit/node/engine"
+)
 
 // replyRoom is what a request finds free in the reply buffer before it runs: enough
 // for every reply but values, lists and texts. So what has been done can be told.
@@ -12,7 +15,7 @@ const replyRoom = 512
 // first size is in the budget's account.
 
 // room is how large the reply buffer may be with what is charged already.
-func (c *conn) room() int { return max(firstBuffer, int(c.outPart.held)) }
+func (c *conn) room() int { return max(inbox.First, c.outPart.Held()) }
 
 // reserve makes sure of replyRoom, and says whether the connection lives on. Where
 // the budget allows no growth, the replies so far leave first.
@@ -52,7 +55,7 @@ func (c *conn) rewind(mark int) {
 // the budget does not allow that, the replies before it leave first; false says that
 // this was not enough, and the reply is gone.
 func (c *conn) fit(mark int) bool {
-	if cap(c.out) <= firstBuffer || c.chargeOut(cap(c.out)) {
+	if cap(c.out) <= inbox.First || c.chargeOut(cap(c.out)) {
 		return true
 	}
 	if len(c.out) <= c.room() {
@@ -76,7 +79,7 @@ func (c *conn) fit(mark int) bool {
 // the write while nothing has happened: a value must not be lost for want of room.
 func (c *conn) showOld(it engine.Item) error {
 	if !c.grow(len(c.out) + len(it.Value) + replyRoom) {
-		return errBudget
+		return inbox.ErrBudget
 	}
 	c.scratch.value(it)
 	return nil

@@ -4,10 +4,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/quoitdb/quoit/internal/inbox"
 )
 
 // spendBudget holds all that is left of the budget, as other connections would.
-func (s *solo) spendBudget() { s.budget.used.Add(s.budget.limit - s.budget.used.Load()) }
+func (s *solo) spendBudget() { s.budget.Take(s.budget.Limit - s.budget.Used()) }
 
 // TestAWriteIsToldHoweverLittleRoomThereIs spends the budget and pipelines more
 // replies than the free part of a buffer takes. Whatever was done must be told, and
@@ -45,7 +47,7 @@ func TestAValueThatDoesNotFitIsNotTakenAway(t *testing.T) {
 	c := s.dial()
 	value := strings.Repeat("v", 40<<10)
 	c.set("k", value)
-	before := s.budget.used.Load()
+	before := s.budget.Used()
 	s.spendBudget()
 	for _, line := range []string{"GETDEL k", "GETSET k new", "SET k new GET", "GET k"} {
 		if got := c.do(line); !strings.HasPrefix(got, "-OVERLOADED ") {
@@ -61,7 +63,7 @@ func TestAValueThatDoesNotFitIsNotTakenAway(t *testing.T) {
 	if got := c.do("GETDEL small"); got != "old" {
 		t.Errorf("a value that fits: %s", got)
 	}
-	s.budget.used.Store(before)
+	s.budget.Give(s.budget.Used() - before)
 	if got := c.do("GETDEL k"); got != value {
 		t.Errorf("with room again: %d bytes", len(got))
 	}
@@ -75,7 +77,7 @@ func TestARefusedReplyLeavesNoLargeBuffer(t *testing.T) {
 	value := strings.Repeat("v", 40<<10)
 	c.set("k", value)
 	c.do("SET a 1")
-	before := s.budget.used.Load()
+	before := s.budget.Used()
 	s.spendBudget()
 	c.send(strings.Repeat("GET a\n", 100) + "GET k\n" + strings.Repeat("GET a\nINCR n\n", 1000))
 	for range 100 {
@@ -91,7 +93,7 @@ func TestARefusedReplyLeavesNoLargeBuffer(t *testing.T) {
 			t.Fatalf("pair %d: %s %s", i, a, n)
 		}
 	}
-	s.budget.used.Store(before)
+	s.budget.Give(s.budget.Used() - before)
 }
 
 func TestTheReplyBufferIsCharged(t *testing.T) {
@@ -103,7 +105,7 @@ func TestTheReplyBufferIsCharged(t *testing.T) {
 			t.Fatal("no room")
 		}
 		c.out = append(c.out, make([]byte, replyRoom)...)
-		if cap(c.out) > firstBuffer && !c.fit(0) || cap(c.out) > c.room() {
+		if cap(c.out) > inbox.First && !c.fit(0) || cap(c.out) > c.room() {
 			t.Fatalf("%d bytes of which %d are charged", cap(c.out), c.room())
 		}
 	}

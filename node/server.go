@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -19,7 +20,7 @@ type server struct {
 	limits   protocol.Limits
 	times    TimeConfig
 	maxConns int
-	budget   budget
+	budget   inbox.Budget
 	clock    *clock
 	state    *state
 	stats    *stats

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 
+	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/protocol"
 	"github.com/quoitdb/quoit/ring"
@@ -70,8 +71,8 @@ func mget(c *conn, args [][]byte) error {
 			c.out = protocol.AppendNull(c.out)
 			err = nil
 		}
-		if cap(c.out) > firstBuffer && !c.chargeOut(cap(c.out)) {
-			return errBudget
+		if cap(c.out) > inbox.First && !c.chargeOut(cap(c.out)) {
+			return inbox.ErrBudget
 		}
 		return err
 	})

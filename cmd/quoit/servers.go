@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
@@ -181,26 +180,18 @@ func adminAddress(environ map[string]string) (string, error) {
 	} else if environ["QUOIT_GATEWAY_ADDR"] != "" || environ["QUOIT_GATEWAY_ADMIN_ADDR"] != "" {
 		name, otherwise = "GATEWAY", gateway.DefaultConfig().Addr
 	}
-	switch admin := environ["QUOIT_"+name+"_ADMIN_ADDR"]; admin {
-	case "":
-	case "off":
+	admin := environ["QUOIT_"+name+"_ADMIN_ADDR"]
+	if admin == config.Off {
 		return "", usageError("QUOIT_%s_ADMIN_ADDR=off: this server has no admin listener to ask", name)
-	default:
-		return admin, nil
 	}
 	addr := environ["QUOIT_"+name+"_ADDR"]
 	if addr == "" {
 		addr = otherwise
 	}
-	_, text, err := net.SplitHostPort(addr)
-	if err != nil {
+	if admin == "" && !config.Listenable(addr) {
 		return "", usageError("QUOIT_%s_ADDR=%q: want host:port", name, addr)
 	}
-	port, err := strconv.Atoi(text)
-	if err != nil {
-		return "", usageError("QUOIT_%s_ADDR=%q: want host:port", name, addr)
-	}
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port+100)), nil
+	return config.AdminAddr(admin, addr), nil
 }
 
 // askHealth returns the answer of a server that is well.

@@ -61,6 +61,36 @@ func Load(dst any, environ map[string]string) error {
 	return errors.Join(all.Errors...)
 }
 
+// Read is Load for a struct that checks itself. Variables that begin with one of the
+// prefixes must be settings of it.
+func Read[T any, P interface {
+	*T
+	Validate() error
+}](environ map[string]string, prefixes ...string) (T, error) {
+	var c, none T
+	errs := []error{Load(&c, environ)}
+	for _, prefix := range prefixes {
+		errs = append(errs, Unknown(environ, prefix, c))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return none, err
+	}
+	if err := P(&c).Validate(); err != nil {
+		return none, err
+	}
+	return c, nil
+}
+
+// Default is what an empty environment makes of a T. A default that does not parse is
+// a mistake of the program, and panics.
+func Default[T any]() T {
+	var c T
+	if err := Load(&c, nil); err != nil {
+		panic(fmt.Sprintf("config: a default in the tags of %T does not parse: %v", c, err))
+	}
+	return c
+}
+
 // Wrong makes an *Error for a value that parsed but makes no sense, looked up by
 // the field's name: the check lives with the settings, the words with the tags.
 func Wrong(src any, field, want string) error {

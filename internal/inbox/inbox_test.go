@@ -1,4 +1,4 @@
-package node
+package inbox
 
 import (
 	"bytes"
@@ -11,10 +11,13 @@ import (
 	"github.com/quoitdb/quoit/protocol"
 )
 
-// TestInboxGivesWhatCame: whatever the sizes of reads and requests are, the bytes
+// streamBuffer is how far these tests let a stream grow.
+const streamBuffer = 256 << 10
+
+// TestABufferGivesWhatCame: whatever the sizes of reads and requests are, the bytes
 // come out in order, the buffer never holds more than it must, and the budget's
 // account is right.
-func TestInboxGivesWhatCame(t *testing.T) {
+func TestABufferGivesWhatCame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		sizes := rapid.SliceOfN(rapid.OneOf(rapid.IntRange(1, 300), rapid.IntRange(1, 3*streamBuffer)), 1, 20).Draw(t, "sizes")
 		var stream []byte
@@ -24,37 +27,37 @@ func TestInboxGivesWhatCame(t *testing.T) {
 		source := &choppy{rest: stream, next: func(room int) int {
 			return rapid.OneOf(rapid.Just(room), rapid.IntRange(1, room)).Draw(t, "read")
 		}}
-		b := &budget{limit: 1 << 30}
-		in := inbox{budget: b}
+		b := &Budget{Limit: 1 << 30}
+		in := NewBuffer(b, streamBuffer)
 		parser := protocol.RequestParser{Limits: protocol.DefaultLimits()}
 		for len(sizes) > 0 {
-			if err := in.makeRoom(parser.Need()); err != nil {
+			if err := in.MakeRoom(parser.Need()); err != nil {
 				t.Fatal(err)
 			}
 			if in.w == len(in.buf) {
 				t.Fatal("no room was made")
 			}
-			if _, err := in.readFrom(source); err != nil {
+			if _, err := in.Fill(source); err != nil {
 				t.Fatal(err)
 			}
 			sizes = takeAll(t, &in, &parser, sizes)
-			if most := max(keepBuffer, 2*(in.w-in.r)+streamBuffer); len(in.buf) > 4*most {
+			if most := max(keepStreams*streamBuffer, 2*(in.w-in.r)+streamBuffer); len(in.buf) > 4*most {
 				t.Fatalf("%d bytes for %d pending", len(in.buf), in.w-in.r)
 			}
-			if used := b.used.Load(); used != 0 && used != int64(len(in.buf)) || used == 0 && len(in.buf) > firstBuffer {
+			if used := b.Used(); used != 0 && used != int64(len(in.buf)) || used == 0 && len(in.buf) > First {
 				t.Fatalf("%d bytes counted, %d held", used, len(in.buf))
 			}
 		}
-		in.release()
-		if b.used.Load() != 0 {
-			t.Fatalf("%d bytes counted after the end", b.used.Load())
+		in.Release()
+		if b.Used() != 0 {
+			t.Fatalf("%d bytes counted after the end", b.Used())
 		}
 	})
 }
 
-func takeAll(t *rapid.T, in *inbox, p *protocol.RequestParser, sizes []int) []int {
+func takeAll(t *rapid.T, in *Buffer, p *protocol.RequestParser, sizes []int) []int {
 	for {
-		args, n, err := p.Next(in.bytes())
+		args, n, err := p.Next(in.Bytes())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +67,7 @@ func takeAll(t *rapid.T, in *inbox, p *protocol.RequestParser, sizes []int) []in
 		if len(args) != 2 || !bytes.Equal(args[1], bytes.Repeat([]byte{byte(sizes[0])}, sizes[0])) {
 			t.Fatalf("not the request that was sent: %d args", len(args))
 		}
-		in.consume(n)
+		in.Consume(n)
 		sizes = sizes[1:]
 	}
 }
@@ -87,19 +90,19 @@ func (c *choppy) Read(p []byte) (int, error) {
 // TestAnnouncedBytesAreNotAllocated: a length is a promise, and memory follows
 // only what has come.
 func TestAnnouncedBytesAreNotAllocated(t *testing.T) {
-	in := inbox{budget: &budget{limit: 1 << 30}}
+	in := NewBuffer(&Budget{Limit: 1 << 30}, streamBuffer)
 	parser := protocol.RequestParser{Limits: protocol.DefaultLimits()}
 	source := bytes.NewReader([]byte("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$60000000\r\nxxx"))
-	if err := in.makeRoom(1); err != nil {
+	if err := in.MakeRoom(1); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := in.readFrom(source); err != nil {
+	if _, err := in.Fill(source); err != nil {
 		t.Fatal(err)
 	}
-	if _, n, err := parser.Next(in.bytes()); n != 0 || err != nil {
+	if _, n, err := parser.Next(in.Bytes()); n != 0 || err != nil {
 		t.Fatal(n, err)
 	}
-	if err := in.makeRoom(parser.Need()); err != nil || len(in.buf) != firstBuffer {
+	if err := in.MakeRoom(parser.Need()); err != nil || len(in.buf) != First {
 		t.Errorf("%d bytes held for 60 million announced (%v)", len(in.buf), err)
 	}
 }
@@ -107,16 +110,16 @@ func TestAnnouncedBytesAreNotAllocated(t *testing.T) {
 // TestAStreamGrowsTheBufferAndQuietShrinksIt follows one connection through a
 // burst and what comes after.
 func TestAStreamGrowsTheBufferAndQuietShrinksIt(t *testing.T) {
-	in := inbox{budget: &budget{limit: 1 << 30}}
+	in := NewBuffer(&Budget{Limit: 1 << 30}, streamBuffer)
 	read := func(n int) {
 		t.Helper()
-		if err := in.makeRoom(1); err != nil {
+		if err := in.MakeRoom(1); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := in.readFrom(bytes.NewReader(make([]byte, n))); err != nil {
+		if _, err := in.Fill(bytes.NewReader(make([]byte, n))); err != nil {
 			t.Fatal(err)
 		}
-		in.consume(in.w - in.r)
+		in.Consume(in.w - in.r)
 	}
 	for range 20 {
 		read(1 << 20)
@@ -127,35 +130,58 @@ func TestAStreamGrowsTheBufferAndQuietShrinksIt(t *testing.T) {
 	for range 7 * shrinkAfter {
 		read(100)
 	}
-	if len(in.buf) != firstBuffer || in.budget.used.Load() != 0 {
-		t.Errorf("after a quiet time it has %d, counted %d", len(in.buf), in.budget.used.Load())
+	if len(in.buf) != First || in.part.of.Used() != 0 {
+		t.Errorf("after a quiet time it has %d, counted %d", len(in.buf), in.part.of.Used())
 	}
 }
 
 func TestWithoutBudgetAStreamGoesOnInASmallBuffer(t *testing.T) {
-	in := inbox{budget: &budget{limit: firstBuffer}}
+	in := NewBuffer(&Budget{Limit: First}, streamBuffer)
 	for range 10 {
-		if err := in.makeRoom(1); err != nil {
+		if err := in.MakeRoom(1); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := in.readFrom(bytes.NewReader(make([]byte, 1<<20))); err != nil {
+		if _, err := in.Fill(bytes.NewReader(make([]byte, 1<<20))); err != nil {
 			t.Fatal(err)
 		}
-		in.consume(in.w - in.r - 1) // a piece of a request stays
-		in.consume(1)
+		in.Consume(in.w - in.r - 1) // a piece of a request stays
+		in.Consume(1)
 	}
-	if len(in.buf) != firstBuffer {
+	if len(in.buf) != First {
 		t.Errorf("it has %d", len(in.buf))
 	}
 	for in.w < len(in.buf) || in.r > 0 {
-		if err := in.makeRoom(1); err != nil {
+		if err := in.MakeRoom(1); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := in.readFrom(bytes.NewReader(make([]byte, 1<<20))); err != nil {
+		if _, err := in.Fill(bytes.NewReader(make([]byte, 1<<20))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := in.makeRoom(1); !errors.Is(err, errBudget) {
+	if err := in.MakeRoom(1); !errors.Is(err, ErrBudget) {
 		t.Errorf("a request that does not fit: %v", err)
+	}
+}
+
+func TestTheBudgetOfBuffers(t *testing.T) {
+	b := &Budget{Limit: 100 << 10}
+	one, two := NewAccount(b), NewAccount(b)
+	for i, step := range []struct {
+		of   *Account
+		size int
+		ok   bool
+		used int64
+	}{
+		{&one, First, true, 0},
+		{&one, 60 << 10, true, 60 << 10},
+		{&two, 50 << 10, false, 60 << 10},
+		{&two, 40 << 10, true, 100 << 10},
+		{&one, 50 << 10, true, 90 << 10},
+		{&one, 0, true, 40 << 10},
+		{&two, 0, true, 0},
+	} {
+		if ok := step.of.Set(step.size); ok != step.ok || b.Used() != step.used {
+			t.Errorf("step %d: %v with %d used, want %v with %d", i, ok, b.Used(), step.ok, step.used)
+		}
 	}
 }
