@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -312,17 +310,4 @@ func (p *page) do(args ...string) string {
 	p.t.Helper()
 	p.send(request(args...))
 	return p.reply()
-}
-
-// needs finds a stock tool, and says why a test is skipped without it.
-func needs(t *testing.T, tool string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err != nil {
-		if strings.Contains(os.Getenv("QUOIT_TEST_REQUIRE"), "redis") {
-			t.Fatalf("%s is required and not installed", tool)
-		}
-		t.Skipf("%s is not installed", tool)
-	}
-	return path
 }

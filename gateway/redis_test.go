@@ -2,16 +2,15 @@ package gateway
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/need"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -205,36 +204,21 @@ func TestWithoutAClusterClientsAreToldSo(t *testing.T) {
 	waitFor(t, "the reason to be known", func() bool { err := g.Ready(); return err != nil && strings.Contains(err.Error(), "127.0.0.1:1") })
 }
 
-func runTool(t *testing.T, stdin, tool string, args ...string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, tool, args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s %v: %v\n%s%s", tool, args, err, out, stderr.String())
-	}
-	return string(out)
-}
-
 func (f *fixture) redisPort() string {
 	_, port, _ := strings.Cut(f.RedisAddr(), ":")
 	return port
 }
 
 func TestRedisCLI(t *testing.T) {
-	cli := needs(t, "redis-cli")
+	cli := need.Program(t, "redis-cli")
 	_, g := both(t, 3, options{})
-	out := runTool(t, "SET greeting \"hello \\xff world\"\nGET greeting\nMSET a 1 b 2 c 3\nMGET a b c nobody\nDBSIZE\nDEL a b\nNOSUCH\n", cli, "-p", g.redisPort())
+	out := need.Run(t, "SET greeting \"hello \\xff world\"\nGET greeting\nMSET a 1 b 2 c 3\nMGET a b c nobody\nDBSIZE\nDEL a b\nNOSUCH\n", cli, "-p", g.redisPort())
 	for _, want := range []string{"OK\n", "hello \xff world\n", "\n1\n2\n3\n", "\n4\n", "ERR unknown command"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("redis-cli did not show %q in\n%s", want, out)
 		}
 	}
-	keys := strings.Fields(runTool(t, "", cli, "-p", g.redisPort(), "--scan"))
+	keys := strings.Fields(need.Run(t, "", cli, "-p", g.redisPort(), "--scan"))
 	if slices.Sort(keys); !slices.Equal(keys, []string{"c", "greeting"}) {
 		t.Errorf("--scan: %v", keys)
 	}
@@ -242,20 +226,20 @@ func TestRedisCLI(t *testing.T) {
 	for i := range 1000 {
 		pipe.WriteString(request("SET", fmt.Sprint("p", i), "v"))
 	}
-	if out := runTool(t, pipe.String(), cli, "-p", g.redisPort(), "--pipe"); !strings.Contains(out, "errors: 0, replies: 1000") {
+	if out := need.Run(t, pipe.String(), cli, "-p", g.redisPort(), "--pipe"); !strings.Contains(out, "errors: 0, replies: 1000") {
 		t.Errorf("--pipe:\n%s", out)
 	}
 }
 
 func TestRedisBenchmark(t *testing.T) {
-	bench := needs(t, "redis-benchmark")
+	bench := need.Program(t, "redis-benchmark")
 	_, g := both(t, 2, options{})
 	for _, args := range [][]string{
 		{"-n", "2000", "-c", "10", "-q", "-t", "ping,set,get,incr,mset", "-r", "1000"},
 		{"-n", "20000", "-c", "50", "-P", "16", "-q", "-t", "set,get", "-d", "64", "-r", "1000"},
 		{"-n", "2000", "-q", "--threads", "2", "SET", "key:__rand_int__", "v"},
 	} {
-		out := runTool(t, "", bench, append([]string{"-p", g.redisPort()}, args...)...)
+		out := need.Run(t, "", bench, append([]string{"-p", g.redisPort()}, args...)...)
 		if !strings.Contains(out, "requests per second") || strings.Contains(strings.ToLower(out), "error") || strings.Contains(out, "WARN") {
 			t.Errorf("redis-benchmark %v:\n%s", args, out)
 		}

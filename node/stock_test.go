@@ -2,46 +2,14 @@ package node
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/need"
 	"github.com/redis/go-redis/v9"
 )
-
-// needs returns the path of a stock tool, or skips; QUOIT_TEST_REQUIRE=redis turns
-// the skip into a failure, for machines that are meant to have it.
-func needs(t *testing.T, tool string) string {
-	t.Helper()
-	path, err := exec.LookPath(tool)
-	if err == nil {
-		return path
-	}
-	if strings.Contains(os.Getenv("QUOIT_TEST_REQUIRE"), "redis") {
-		t.Fatalf("%s is required (QUOIT_TEST_REQUIRE) and missing: %v", tool, err)
-	}
-	t.Skipf("%s is not installed (Debian: redis-tools)", tool)
-	return ""
-}
-
-func run(t *testing.T, stdin, tool string, args ...string) string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, tool, args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%s %v: %v\n%s%s", tool, args, err, out, stderr.String())
-	}
-	return string(out)
-}
 
 func (s *solo) port() string {
 	_, port, _ := strings.Cut(s.listener.Addr().String(), ":")
@@ -49,38 +17,38 @@ func (s *solo) port() string {
 }
 
 func TestRedisCLI(t *testing.T) {
-	cli := needs(t, "redis-cli")
+	cli := need.Program(t, "redis-cli")
 	s := startSolo(t, soloOptions{})
-	out := run(t, "SET greeting \"hello \\xff world\"\nGET greeting\nMGET greeting nobody\nINCR n\nTTL n\nEXPIRE n 100\nNOSUCH\n", cli, "-p", s.port())
+	out := need.Run(t, "SET greeting \"hello \\xff world\"\nGET greeting\nMGET greeting nobody\nINCR n\nTTL n\nEXPIRE n 100\nNOSUCH\n", cli, "-p", s.port())
 	for _, want := range []string{"OK\n", "hello \xff world\n", "\n1\n-1\n1\n", "ERR unknown command"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("redis-cli did not show %q in\n%s", want, out)
 		}
 	}
-	if out := run(t, "", cli, "-p", s.port(), "--scan"); !strings.Contains(out, "greeting\n") || !strings.Contains(out, "n\n") {
+	if out := need.Run(t, "", cli, "-p", s.port(), "--scan"); !strings.Contains(out, "greeting\n") || !strings.Contains(out, "n\n") {
 		t.Errorf("--scan:\n%s", out)
 	}
-	if out := run(t, "", cli, "-p", s.port(), "--bigkeys"); !strings.Contains(out, "2 strings") {
+	if out := need.Run(t, "", cli, "-p", s.port(), "--bigkeys"); !strings.Contains(out, "2 strings") {
 		t.Errorf("--bigkeys:\n%s", out)
 	}
 	var pipe bytes.Buffer
 	for range 1000 {
 		pipe.WriteString("*3\r\n$3\r\nSET\r\n$1\r\np\r\n$1\r\nv\r\n")
 	}
-	if out := run(t, pipe.String(), cli, "-p", s.port(), "--pipe"); !strings.Contains(out, "errors: 0, replies: 1000") {
+	if out := need.Run(t, pipe.String(), cli, "-p", s.port(), "--pipe"); !strings.Contains(out, "errors: 0, replies: 1000") {
 		t.Errorf("--pipe:\n%s", out)
 	}
 }
 
 func TestRedisBenchmark(t *testing.T) {
-	bench := needs(t, "redis-benchmark")
+	bench := need.Program(t, "redis-benchmark")
 	s := startSolo(t, soloOptions{})
 	for _, args := range [][]string{
 		{"-n", "2000", "-c", "10", "-q", "-t", "ping,set,get,incr,mset", "-r", "1000"},
 		{"-n", "20000", "-c", "50", "-P", "16", "-q", "-t", "set,get", "-d", "64"},
 		{"-n", "2000", "-q", "--threads", "2", "SET", "key:__rand_int__", "v"},
 	} {
-		out := run(t, "", bench, append([]string{"-p", s.port()}, args...)...)
+		out := need.Run(t, "", bench, append([]string{"-p", s.port()}, args...)...)
 		if !strings.Contains(out, "requests per second") || strings.Contains(strings.ToLower(out), "error") || strings.Contains(out, "WARN") {
 			t.Errorf("redis-benchmark %v:\n%s", args, out)
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/quoitdb/quoit/internal/need"
 	"github.com/quoitdb/quoit/ring"
 )
 
@@ -151,14 +152,7 @@ func owner(text string) string {
 // TestGoldenAgainstPython has the vectors computed anew by an implementation that
 // shares nothing with this one.
 func TestGoldenAgainstPython(t *testing.T) {
-	python, err := exec.LookPath("python3")
-	if err != nil {
-		const message = "python3 is not here, so the golden vectors are not checked against its hashlib"
-		if slices.Contains(strings.Split(os.Getenv("QUOIT_TEST_REQUIRE"), ","), "python3") {
-			t.Fatal(message + ", which QUOIT_TEST_REQUIRE asks for")
-		}
-		t.Skip(message)
-	}
+	python := need.Program(t, "python3")
 	computed, err := exec.CommandContext(t.Context(), python, "testdata/golden.py").CombinedOutput()
 	if err != nil {
 		t.Fatalf("golden.py: %v\n%s", err, computed)

@@ -8,13 +8,14 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quoitdb/quoit/internal/need"
 )
 
 func TestSixtyMegabytesGoInAndOut(t *testing.T) {
@@ -152,13 +153,7 @@ func TestAnInterruptedImportSaysHowFarItCame(t *testing.T) {
 }
 
 func TestARunningRedisIsImported(t *testing.T) {
-	server, err := exec.LookPath("redis-server")
-	if err != nil {
-		if slices.Contains(strings.Split(os.Getenv("QUOIT_TEST_REQUIRE"), ","), "redis") {
-			t.Fatalf("redis-server is required (QUOIT_TEST_REQUIRE) and missing: %v", err)
-		}
-		t.Skip("redis-server is not installed (Debian: redis-server)")
-	}
+	server := need.Program(t, "redis-server")
 	start(t, 2)
 	address := freeAddress(t)
 	_, port, _ := net.SplitHostPort(address)

@@ -13,6 +13,7 @@ import (
 
 	quoit "github.com/quoitdb/quoit/client"
 	"github.com/quoitdb/quoit/internal/freeport"
+	"github.com/quoitdb/quoit/internal/need"
 )
 
 // project is what compose.yaml starts, under names and addresses of its own.
@@ -28,11 +29,8 @@ func newProject(t *testing.T, settings ...string) *project {
 	p := &project{t: t, command: []string{"docker", "compose"}}
 	if exec.Command("docker", "compose", "version").Run() != nil {
 		old, err := exec.LookPath("docker-compose")
-		if err != nil && required("compose") {
-			t.Fatal("QUOIT_TEST_REQUIRE asks for Compose, and there is neither docker compose nor docker-compose")
-		}
 		if err != nil {
-			t.Skip("there is neither docker compose nor docker-compose (Debian: docker-compose)")
+			need.Missing(t, "compose", "Compose (docker compose or docker-compose)", "apt-get install docker-compose")
 		}
 		p.command = []string{old}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/client"
+	"github.com/quoitdb/quoit/internal/need"
 	"github.com/testcontainers/testcontainers-go"
 )
 
@@ -61,18 +61,13 @@ func docker(t *testing.T) *engine {
 		t.Skip("starts containers; run without -short")
 	}
 	e, err := theEngine()
-	if errors.Is(err, errNoDocker) && !required("docker") {
-		t.Skipf("%v; start one (Debian: apt-get install docker.io), and run: QUOIT_TEST_REQUIRE=docker go test ./integration/containers", err)
+	if errors.Is(err, errNoDocker) {
+		need.Missing(t, "docker", fmt.Sprintf("Docker (%v)", err), "start it, or apt-get install docker.io")
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	return e
-}
-
-// required says whether a test that needs this has to fail without it, not to skip.
-func required(what string) bool {
-	return slices.Contains(strings.Split(os.Getenv("QUOIT_TEST_REQUIRE"), ","), what)
 }
 
 // reach connects to Docker. The library panics where it finds no address to try.

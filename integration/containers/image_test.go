@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/client"
+	"github.com/quoitdb/quoit/internal/need"
 	"github.com/testcontainers/testcontainers-go"
 )
 
@@ -71,8 +72,8 @@ var theMinIO = sync.OnceValues(func() (image string, err error) {
 func minio(t *testing.T) (image string) {
 	t.Helper()
 	image, err := theMinIO()
-	if errors.Is(err, errNoMinIO) && !required("minio") {
-		t.Skipf("%v; build it once, which takes minutes: task image:minio", err)
+	if errors.Is(err, errNoMinIO) {
+		need.Missing(t, "minio", fmt.Sprintf("MinIO (%v)", err), "build it once, which takes minutes: go tool -modfile=tools/task/go.mod task tools:minio")
 	}
 	if err != nil {
 		t.Fatal(err)

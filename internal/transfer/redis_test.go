@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -18,20 +17,14 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/quoitdb/quoit/internal/freeport"
+	"github.com/quoitdb/quoit/internal/need"
 	"github.com/quoitdb/quoit/protocol"
 )
 
-// startRedis starts a real redis-server for one test, or skips it;
-// QUOIT_TEST_REQUIRE=redis turns the skip into a failure.
+// startRedis starts a real redis-server for one test, or skips it.
 func startRedis(t *testing.T, settings ...string) (address string, db *redis.Client) {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		if slices.Contains(strings.Split(os.Getenv("QUOIT_TEST_REQUIRE"), ","), "redis") {
-			t.Fatalf("redis-server is required (QUOIT_TEST_REQUIRE) and missing: %v", err)
-		}
-		t.Skip("redis-server is not installed (Debian: redis-server)")
-	}
+	path := need.Program(t, "redis-server")
 	address = freeAddress(t)
 	_, port, _ := net.SplitHostPort(address)
 	cmd := exec.Command(path, append([]string{

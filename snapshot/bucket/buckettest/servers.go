@@ -9,13 +9,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/quoitdb/quoit/internal/freeport"
+	"github.com/quoitdb/quoit/internal/need"
 	"github.com/quoitdb/quoit/snapshot/bucket"
 )
 
@@ -180,11 +180,8 @@ func Program(t testing.TB, name string) string {
 	if err == nil {
 		return path
 	}
-	missing := fmt.Sprintf("%s is missing (%v): build it once with `go tool -modfile=tools/task/go.mod task tools:%s`, or name one in %s", name, err, name, variable)
-	if slices.Contains(strings.Split(os.Getenv("QUOIT_TEST_REQUIRE"), ","), name) {
-		t.Fatal(missing + " (QUOIT_TEST_REQUIRE asks for it)")
-	}
-	t.Skip(missing)
+	need.Missing(t, name, fmt.Sprintf("%s (%v)", name, err),
+		fmt.Sprintf("build it once with `go tool -modfile=tools/task/go.mod task tools:%s`, or name one in %s", name, variable))
 	return ""
 }
 
