@@ -1,6 +1,7 @@
 package freeport
 
 import (
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"testing"
@@ -34,5 +35,42 @@ func TestAPortThatSomebodyListensOnIsNotFree(t *testing.T) {
 	defer l.Close()
 	if isFree(l.Addr().String()) {
 		t.Error("free")
+	}
+}
+
+// Two test binaries run side by side: what one has been given, and does not listen on yet
+// or any more, is not given to the other.
+func TestAPortThatAnotherProcessWasGivenIsNotTaken(t *testing.T) {
+	mu.Lock()
+	defer mu.Unlock()
+	for range tries {
+		port := first + rand.IntN(last-first+1)
+		claim, err := net.ListenPacket("udp", loopback(port)) // as the other process would
+		if err != nil {
+			continue
+		}
+		defer claim.Close()
+		if take(port) {
+			t.Errorf("port %d is given twice", port)
+		}
+		return
+	}
+	t.Fatal("no free port")
+}
+
+func TestTheAdminPortIsTakenAlong(t *testing.T) {
+	address, err := Address()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := net.SplitHostPort(address)
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if take(port) || take(port+admin) {
+		t.Errorf("%s or the port one hundred above can be taken again", address)
 	}
 }
