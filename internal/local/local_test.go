@@ -327,7 +327,7 @@ func TestNodeFromElsewhere(t *testing.T) {
 	c := start(t, Options{Dir: dir, Nodes: 1, Port: freePort(t)})
 	config := node.DefaultConfig()
 	config.Addr, config.AdminAddr, config.DataDir = loopback(0), "off", t.TempDir()
-	config.Tokens = 16 // a ninth of the ring is enough here
+	config.Tokens = 32 // about a fifth of the ring is enough here; of fewer tokens it may be next to nothing
 	config.Bucket, config.ManagerAddr = c.options.bucketURL(), c.Manager()
 	guest, err := node.Start(within(t), config, node.Seams{Logger: c.options.Logger})
 	if err != nil {
