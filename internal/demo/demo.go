@@ -262,7 +262,7 @@ func (s *stage) open(ctx context.Context) error {
 		return err
 	}
 	var err error
-	s.db, err = client.Open(ctx, []string{s.fleet.address}, client.WithConnections(2))
+	s.db, err = client.Open(ctx, []string{s.fleet.address}, client.WithConnections(2), client.WithRetryBudget(operationTimeout))
 	return err
 }
 
