@@ -103,7 +103,10 @@ func takeSnapshot(c *conn, args [][]byte) error {
 	}()
 	s, err := k.Snapshot(ctx)
 	if err != nil {
-		return &protocol.Error{Code: protocol.UNAVAILABLE, Message: "no new snapshot: " + err.Error()}
+		// Not returned: what the batch had answered has left, and taking back to where this
+		// reply would have begun would send some of it again.
+		c.refuse(&protocol.Error{Code: protocol.UNAVAILABLE, Message: "no new snapshot: " + err.Error()})
+		return nil
 	}
 	c.out = protocol.AppendInt(c.out, int64(s.Sequence))
 	return nil

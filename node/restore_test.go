@@ -382,3 +382,20 @@ func TestALostDiskThatHadGainedARangeAfterTheArchiveIsRefused(t *testing.T) {
 	c.ready(n)
 	c.has(n, 0, 1)
 }
+
+// It answers what came before it in a batch before it begins, and that must not be
+// answered again when it then fails.
+func TestAFailedSnapshotRepeatsNoReply(t *testing.T) {
+	c := newTestCluster(t)
+	n := c.serving(quick)
+	c.fill(n, 0, 10)
+	c.bucket.down.Store(true)
+	conn := dial(t, n.Address())
+	conn.send("CLIENT SETNAME a\r\nSNAPSHOT\r\nPING\r\n")
+	for _, want := range []string{"+OK", "-UNAVAILABLE no new snapshot:", "+PONG"} {
+		if got := conn.reply(); !strings.HasPrefix(got, want) {
+			t.Fatalf("%q, want %q", got, want)
+		}
+	}
+	c.bucket.down.Store(false)
+}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/quoitdb/quoit/internal/cluster"
 	"github.com/quoitdb/quoit/manager"
@@ -101,11 +102,24 @@ func (l *lines) Write(b []byte) (int, error) {
 	}
 }
 
-// until returns the first line with a word, and fails if the program ends before.
-func (l *lines) until(t *testing.T, ended <-chan int, word string) string {
+// until returns the first line with a word, and fails if the program ends before. What
+// it had said when it ended counts; its exit code is put back for others.
+func (l *lines) until(t *testing.T, ended chan int, word string) string {
 	t.Helper()
 	var all []string
-	for {
+	for over := false; ; {
+		select {
+		case line := <-l.out:
+			if strings.Contains(line, word) {
+				return line
+			}
+			all = append(all, line)
+			continue
+		default:
+		}
+		if over {
+			t.Fatalf("it ended with exit code %d and had not said %q:\n%s", <-ended, word, strings.Join(all, "\n"))
+		}
 		select {
 		case line := <-l.out:
 			if strings.Contains(line, word) {
@@ -113,13 +127,14 @@ func (l *lines) until(t *testing.T, ended <-chan int, word string) string {
 			}
 			all = append(all, line)
 		case code := <-ended:
-			t.Fatalf("it ended with exit code %d and had not said %q:\n%s", code, word, strings.Join(all, "\n"))
+			ended <- code
+			over = true
 		}
 	}
 }
 
 // background runs the program until ctx ends; its exit code comes at the end.
-func background(ctx context.Context, in io.Reader, args ...string) (out, errs *lines, ended <-chan int) {
+func background(ctx context.Context, in io.Reader, args ...string) (out, errs *lines, ended chan int) {
 	out, errs = newLines(), newLines()
 	code := make(chan int, 1)
 	go func() { code <- run(ctx, args, in, out, errs) }()
@@ -217,8 +232,6 @@ func TestWhoStopsWatchingAMoveDoesNotStopIt(t *testing.T) {
 	if code := <-ended; code != exitFailure {
 		t.Errorf("exit code %d", code)
 	}
-	closed := make(chan int)
-	close(closed)
 	select {
 	case line := <-errs.out:
 		// Interrupted before or while it watched.
@@ -252,7 +265,9 @@ type proxy struct {
 
 func newProxy(t *testing.T, server string) *proxy {
 	t.Helper()
-	p := &proxy{t: t, server: server, address: "127.0.0.1:0"}
+	// An address of the kernel's own choice may be the source of a connection when it is
+	// to be listened on again.
+	p := &proxy{t: t, server: server, address: freeAddress(t)}
 	p.accept()
 	t.Cleanup(func() {
 		p.refuse()
@@ -270,7 +285,7 @@ func (p *proxy) accept() {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.listener, p.address = l, l.Addr().String()
+	p.listener = l
 	p.wg.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -283,8 +298,16 @@ func (p *proxy) accept() {
 				continue
 			}
 			p.mu.Lock()
-			p.conns = append(p.conns, c, s)
+			open := p.listener == l
+			if open {
+				p.conns = append(p.conns, c, s)
+			}
 			p.mu.Unlock()
+			if !open { // refuse came in between
+				c.Close()
+				s.Close()
+				continue
+			}
 			p.wg.Go(func() { _, _ = io.Copy(p.answers(c), s); c.Close(); s.Close() })
 			p.wg.Go(func() { _, _ = io.Copy(s, c); c.Close(); s.Close() })
 		}
@@ -310,11 +333,13 @@ func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 func (p *proxy) refuse() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.listener.Close()
+	if p.listener != nil {
+		p.listener.Close()
+	}
 	for _, c := range p.conns {
 		c.Close()
 	}
-	p.conns = nil
+	p.listener, p.conns = nil, nil
 }
 
 func TestATopologyAsJSON(t *testing.T) {
@@ -339,6 +364,9 @@ func TestATopologyAsJSON(t *testing.T) {
 }
 
 func TestCompletionKnowsKeysAndNodes(t *testing.T) {
+	usual := completionTime
+	t.Cleanup(func() { completionTime = usual })
+	completionTime = time.Minute
 	c := start(t, 2)
 	for _, key := range []string{"user:1", "user:2", "other", "a\nb"} {
 		must(t, "put", key, "x")

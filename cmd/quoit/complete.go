@@ -13,12 +13,11 @@ import (
 	"github.com/quoitdb/quoit/manager"
 )
 
-const (
-	// completionTime is how long a person is kept waiting for suggestions.
-	completionTime = time.Second
-	// completionKeys is how many keys are suggested.
-	completionKeys = 100
-)
+// completionTime is how long a person is kept waiting for suggestions. Tests wait longer.
+var completionTime = time.Second
+
+// completionKeys is how many keys are suggested.
+const completionKeys = 100
 
 type completion = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective)
 

@@ -67,7 +67,11 @@ func start(t *testing.T, nodes int) *local.Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := local.Start(t.Context(), local.Options{Dir: t.TempDir(), Nodes: nodes, Port: -1, Node: &config})
+	m, err := manager.LoadConfig(map[string]string{"QUOIT_BUCKET": "-", "QUOIT_MANAGER_NODE_TIMEOUT": "1m"}) // a machine that stalls has no nodes that are down
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := local.Start(t.Context(), local.Options{Dir: t.TempDir(), Nodes: nodes, Port: -1, Node: &config, Manager: &m})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,9 +101,9 @@ func waitStatus(t *testing.T, c *local.Cluster, wanted func(manager.Status) bool
 		t.Fatal(err)
 	}
 	defer m.Close()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond) // more often, and little is left for what is waited for
 	defer tick.Stop()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	for {
 		s, err := m.Status()

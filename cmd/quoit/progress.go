@@ -29,7 +29,8 @@ func newBar(c *cobra.Command, total int64, what string, more ...progressbar.Opti
 
 // newCounter counts keys, and how many there are in a second.
 func newCounter(c *cobra.Command, what string) progressBar {
-	return newBar(c, -1, what, progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("keys"))
+	// Drawn at once: the bar's own goroutine looks without a lock whether it was ever drawn.
+	return newBar(c, -1, what, progressbar.OptionSetRenderBlankState(true), progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("keys"))
 }
 
 func (p progressBar) set(n int64) {

@@ -50,9 +50,9 @@ func TestAManagerAndANodeConfiguredByTheEnvironment(t *testing.T) {
 	if got := must(t, "get", "greeting"); got != "hello" {
 		t.Errorf("greeting holds %q", got)
 	}
-	mustSay(t, must(t, "healthcheck"), admin+"/healthz: ok")
-	mustSay(t, must(t, "healthcheck", "--ready"), admin+"/readyz: ok")
-	mustSay(t, must(t, "healthcheck", "--json"), `"ok": true`)
+	mustSay(t, must(t, "healthcheck", "--timeout", "1m"), admin+"/healthz: ok")
+	mustSay(t, must(t, "healthcheck", "--timeout", "1m", "--ready"), admin+"/readyz: ok")
+	mustSay(t, must(t, "healthcheck", "--timeout", "1m", "--json"), `"ok": true`)
 
 	// A gateway in front of them.
 	t.Setenv("QUOIT_GATEWAY_ADDR", freeAddress(t))
@@ -64,7 +64,7 @@ func TestAManagerAndANodeConfiguredByTheEnvironment(t *testing.T) {
 	if got := throughTheDoor(t, os.Getenv("QUOIT_GATEWAY_REDIS_ADDR"), "GET greeting\r\n"); got != "$5\r\nhello\r\n" {
 		t.Errorf("through the gateway greeting is %q", got)
 	}
-	mustSay(t, must(t, "healthcheck", "--ready", os.Getenv("QUOIT_GATEWAY_ADMIN_ADDR")), "/readyz: ok")
+	mustSay(t, must(t, "healthcheck", "--timeout", "1m", "--ready", os.Getenv("QUOIT_GATEWAY_ADMIN_ADDR")), "/readyz: ok")
 	stopGateway()
 	if code := <-gatewayEnded; code != 0 {
 		t.Errorf("the gateway ended with exit code %d", code)
@@ -180,14 +180,14 @@ func TestAServerThatIsNotWellFailsItsHealthcheck(t *testing.T) {
 	}))
 	defer s.Close()
 	address := strings.TrimPrefix(s.URL, "http://")
-	if o := quoit(t, "healthcheck", address); o.code != 0 {
+	if o := quoit(t, "healthcheck", "--timeout", "1m", address); o.code != 0 {
 		t.Errorf("exit code %d: %s", o.code, o.err)
 	}
-	o := quoit(t, "healthcheck", "--ready", address)
+	o := quoit(t, "healthcheck", "--timeout", "1m", "--ready", address)
 	if o.code != exitFailure || o.err != "quoit: "+address+"/readyz: reading the log: 40 %\n" {
 		t.Errorf("exit code %d: %s", o.code, o.err)
 	}
-	o = quoit(t, "healthcheck", "--ready", "--json", address)
+	o = quoit(t, "healthcheck", "--timeout", "1m", "--ready", "--json", address)
 	mustSay(t, o.out, `"ok": false`, "reading the log: 40 %")
 }
 

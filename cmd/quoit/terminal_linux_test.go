@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,7 +83,7 @@ func (p *terminal) text() string {
 // until waits until the terminal shows a word, and returns all that it has shown.
 func (p *terminal) until(t *testing.T, word string) string {
 	t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(time.Minute)
 	for {
 		if text := p.text(); strings.Contains(text, word) {
 			return text
@@ -173,14 +174,47 @@ func TestOnATerminalProgressIsShown(t *testing.T) {
 	on("exporting", "export", "-o", file)
 	on("exporting", "export")
 	on("filling", "bench", "--keys", "20000", "--duration", "50ms", "--callers", "2")
-	on("moving", "cluster", "remove", c.Addresses()[0])
-
+	must(t, "cluster", "pause") // or they may have moved before there is a bar
 	screen := newTerminal(t, 100, 20)
+	ended := make(chan int, 1)
+	go func() {
+		var out bytes.Buffer
+		code := run(t.Context(), []string{"cluster", "remove", c.Addresses()[0]}, strings.NewReader(""), &out, screen.File)
+		if strings.ContainsAny(out.String(), "\r\x1b") {
+			t.Error("control characters on standard output, which is no terminal")
+		}
+		ended <- code
+	}()
+	screen.until(t, "moving")
+	must(t, "cluster", "resume")
+	if code := <-ended; code != 0 {
+		t.Errorf("remove: exit code %d: %s", code, screen.text())
+	}
+
+	screen = newTerminal(t, 100, 20)
 	if code := run(t.Context(), []string{"get", "key:1"}, nil, screen.File, screen.File); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	screen.until(t, "x\r\n") // a terminal gets its newline
 	waitStatus(t, c, func(s manager.Status) bool { return len(s.Moves) == 0 })
+}
+
+// Also because the bar looks from a goroutine of its own whether it was ever drawn, which
+// must not change while it looks.
+func TestACounterIsDrawnBeforeAnythingIsCounted(t *testing.T) {
+	start(t, 1)
+	t.Setenv("TERM", "xterm")
+	screen := newTerminal(t, 100, 20)
+	in, to := io.Pipe()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(t.Context(), []string{"import", "-", "--format", "jsonl"}, in, io.Discard, screen.File)
+	}()
+	screen.until(t, "importing")
+	to.Close()
+	if code := <-ended; code != 0 {
+		t.Errorf("exit code %d: %s", code, screen.text())
+	}
 }
 
 func TestAPersonIsToldWhatIsWaitedFor(t *testing.T) {

@@ -258,11 +258,11 @@ func (s *stage) open(ctx context.Context) error {
 		}
 		s.nodes = append(s.nodes, n)
 	}
-	if _, err := s.fleet.until(ctx, "three nodes to serve", 30*time.Second, serving(3)); err != nil {
+	if _, err := s.fleet.until(ctx, "three nodes to serve", time.Minute, serving(3)); err != nil {
 		return err
 	}
 	var err error
-	s.db, err = client.Open(ctx, []string{s.fleet.address}, client.WithConnections(2))
+	s.db, err = client.Open(ctx, []string{s.fleet.address}, client.WithConnections(2), client.WithRetryBudget(operationTimeout))
 	return err
 }
 
@@ -300,10 +300,15 @@ func (s *stage) fill(ctx context.Context) error {
 // steady leaves everything alone for a while: long enough to have measured something,
 // also on a machine that has just stalled.
 func (s *stage) steady(ctx context.Context) error {
-	const enough, patience = 10, 10 * time.Second
+	return measured(ctx, s.Steady, func() int { return s.traffic.current().count() })
+}
+
+// measured pauses, and longer while next to nothing has been counted.
+func measured(ctx context.Context, d time.Duration, count func() int) error {
+	const enough, patience = 10, 30 * time.Second
 	began := time.Now()
-	err := pause(ctx, s.Steady)
-	for err == nil && s.traffic.current().count() < enough && time.Since(began) < patience {
+	err := pause(ctx, d)
+	for err == nil && count() < enough && time.Since(began) < patience {
 		err = pause(ctx, 10*time.Millisecond)
 	}
 	return err
@@ -330,7 +335,7 @@ func (s *stage) join(ctx context.Context) error {
 	if err := s.fleet.operate(ctx, func(m *manager.Control) error { return m.Add(n.name) }); err != nil {
 		return err
 	}
-	st, err := s.fleet.until(ctx, "the ranges of the new node to move", time.Minute, func(st manager.Status) bool {
+	st, err := s.fleet.until(ctx, "the ranges of the new node to move", 5*time.Minute, func(st manager.Status) bool {
 		return len(st.Moves) == 0 && share(st, n.name) > 0
 	})
 	if err != nil {
@@ -350,7 +355,7 @@ func (s *stage) newNode(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = s.fleet.until(ctx, "node "+n.name+" to register", 30*time.Second, func(st manager.Status) bool {
+	_, err = s.fleet.until(ctx, "node "+n.name+" to register", time.Minute, func(st manager.Status) bool {
 		for _, node := range st.Nodes {
 			if node.Address == n.name {
 				return true
@@ -408,7 +413,7 @@ func (s *stage) depart(ctx context.Context) error {
 	if err := s.fleet.operate(ctx, func(m *manager.Control) error { return m.Remove(n.name) }); err != nil {
 		return err
 	}
-	_, err := s.fleet.until(ctx, "node "+n.name+" to leave", time.Minute, func(st manager.Status) bool {
+	_, err := s.fleet.until(ctx, "node "+n.name+" to leave", 5*time.Minute, func(st manager.Status) bool {
 		for _, node := range st.Nodes {
 			if node.Address == n.name {
 				return node.State == cluster.Known
@@ -444,7 +449,7 @@ func (s *stage) killNode(ctx context.Context) error {
 		return err
 	}
 	s.say("it was started again after %.1fs and served %.1fs later, from its log", back.Sub(began).Seconds(), time.Since(back).Seconds())
-	if _, err := s.fleet.until(ctx, "node "+n.name+" to come back", time.Minute, serving(len(s.nodes))); err != nil {
+	if _, err := s.fleet.until(ctx, "node "+n.name+" to come back", 5*time.Minute, serving(len(s.nodes))); err != nil {
 		return err
 	}
 	s.traffic.enter("after the kill", false, time.Now())
@@ -454,7 +459,7 @@ func (s *stage) killNode(ctx context.Context) error {
 // answers waits until a node serves: its own word, not what the manager has heard,
 // nor what a client finds that has learnt to wait between its tries.
 func (s *stage) answers(ctx context.Context, n *process) error {
-	const limit = time.Minute
+	const limit = 5 * time.Minute
 	until := time.Now().Add(limit)
 	for {
 		err := ask(ctx, n.name, "DBSIZE")
@@ -498,7 +503,7 @@ func (s *stage) killManager(ctx context.Context) error {
 	if err := s.fleet.operate(ctx, func(m *manager.Control) error { return m.Add(n.name) }); err != nil {
 		return err
 	}
-	mid, err := s.fleet.until(ctx, "the move to begin", 30*time.Second, func(st manager.Status) bool { return share(st, n.name) > 0 })
+	mid, err := s.fleet.until(ctx, "the move to begin", time.Minute, func(st manager.Status) bool { return share(st, n.name) > 0 })
 	if err != nil {
 		return err
 	}
@@ -510,7 +515,7 @@ func (s *stage) killManager(ctx context.Context) error {
 	if err := s.fleet.manager.start(); err != nil {
 		return err
 	}
-	st, err := s.fleet.until(ctx, "the moves to finish", time.Minute, serving(len(s.nodes)+1))
+	st, err := s.fleet.until(ctx, "the moves to finish", 5*time.Minute, serving(len(s.nodes)+1))
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,7 @@ func measureMove(ctx context.Context, s *stage, o MoveOptions) (*MoveResult, err
 	load := oracle.New(s.db, options)
 	load.Start(ctx)
 	began := time.Now()
-	err = pause(ctx, s.Steady)
+	err = measured(ctx, s.Steady, func() int { return int(times.before.Figures(0).Ops) })
 	steady := time.Since(began)
 	times.cut.Store(time.Now().UnixNano())
 	r := &MoveResult{}

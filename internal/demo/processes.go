@@ -202,10 +202,14 @@ func (f *fleet) fault() error {
 func (f *fleet) until(ctx context.Context, what string, limit time.Duration, wanted func(manager.Status) bool) (manager.Status, error) {
 	waiting, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	var why error // of the last question that there was time for
 	for {
 		s, err := f.status(waiting)
 		if err == nil && wanted(s) {
 			return s, nil
+		}
+		if waiting.Err() == nil {
+			why = err
 		}
 		if ctx.Err() != nil {
 			return s, ctx.Err()
@@ -215,7 +219,7 @@ func (f *fleet) until(ctx context.Context, what string, limit time.Duration, wan
 		}
 		select {
 		case <-waiting.Done():
-			return s, errors.Join(fmt.Errorf("waited %s for %s, in vain", limit, what), err)
+			return s, errors.Join(fmt.Errorf("waited %s for %s, in vain", limit, what), why)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -230,7 +234,7 @@ func (f *fleet) status(ctx context.Context) (s manager.Status, err error) {
 }
 
 func (f *fleet) operate(ctx context.Context, do func(*manager.Control) error) error {
-	m, err := manager.Dial(ctx, f.address, 5*time.Second)
+	m, err := manager.Dial(ctx, f.address, 30*time.Second)
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func TestABinaryThatIsNotThere(t *testing.T) {
 
 func TestWaitingEndsInTimeAndWithItsContext(t *testing.T) {
 	f := testFleet(t) // nothing runs
-	_, err := f.until(t.Context(), "a miracle", 60*time.Millisecond, serving(3))
+	_, err := f.until(t.Context(), "a miracle", time.Second, serving(3))
 	if err == nil {
 		t.Fatal("no error")
 	}

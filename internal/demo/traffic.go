@@ -12,7 +12,7 @@ const (
 	// registersPerWorker is how many keys each worker writes.
 	registersPerWorker = 64
 	// operationTimeout is far above what a killed node takes to come back.
-	operationTimeout = 20 * time.Second
+	operationTimeout = 2 * time.Minute
 )
 
 // traffic is a steady load of reads and writes, each checked, whose times go to

@@ -3,8 +3,9 @@
 //
 // What it promises: an address that nobody listened on a moment ago, from a range
 // that systems do not take the source ports of outgoing connections from, and never
-// the same one twice in a process. What it cannot promise: that nobody else begins to
-// listen there before the server does.
+// the same one twice, nor in another process that asks here while this one lives. The
+// port one hundred above, where servers have their admin listener, is taken along. What
+// it cannot promise: that nobody else begins to listen there before the server does.
 package freeport
 
 import (
@@ -13,6 +14,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 )
 
 // Ports for listening: below what Linux (32768), the BSDs and Windows (49152) use for
@@ -22,11 +24,13 @@ const (
 	first = 10240
 	last  = 32767
 	tries = 1000
+
+	admin = 100 // how far above a server's port its admin listener is
 )
 
 var (
 	mu    sync.Mutex
-	given = map[int]bool{} // guarded by mu
+	given = map[int]net.PacketConn{} // the claims of this process by port; guarded by mu
 )
 
 // Address returns a free loopback address as host:port.
@@ -34,16 +38,36 @@ func Address() (string, error) {
 	mu.Lock()
 	defer mu.Unlock()
 	for range tries {
-		port := first + rand.IntN(last-first+1)
-		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		if given[port] || !isFree(address) {
-			continue
+		port := first + rand.IntN(last-admin-first+1)
+		if take(port) && take(port+admin) {
+			return loopback(port), nil
 		}
-		given[port] = true
-		return address, nil
 	}
 	return "", errors.New("no free port between " + strconv.Itoa(first) + " and " + strconv.Itoa(last))
 }
+
+// take makes a port this process's own, also while nobody listens there yet, or not at
+// the moment, as between two starts of a server: the UDP port of the same number is a
+// sign that other processes see, and that goes away with this one.
+func take(port int) bool {
+	if _, mine := given[port]; mine {
+		return false
+	}
+	claim, err := net.ListenPacket("udp", loopback(port))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return false
+	}
+	if !isFree(loopback(port)) {
+		if err == nil {
+			_ = claim.Close()
+		}
+		return false
+	}
+	given[port] = claim // nil on a system without UDP: the range is wide
+	return true
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 func isFree(address string) bool {
 	l, err := net.Listen("tcp", address)

@@ -1,12 +1,30 @@
 package freeport
 
 import (
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"testing"
 )
 
+// giveBack ends the claims of a test with it: there are ports for a few processes, and
+// not for this test again and again.
+func giveBack(t *testing.T) {
+	t.Helper()
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, claim := range given {
+			if claim != nil {
+				claim.Close()
+			}
+		}
+		clear(given)
+	})
+}
+
 func TestAddressesAreFreeAndDifferent(t *testing.T) {
+	giveBack(t)
 	seen := map[string]bool{}
 	for range 200 {
 		address, err := Address()
@@ -34,5 +52,43 @@ func TestAPortThatSomebodyListensOnIsNotFree(t *testing.T) {
 	defer l.Close()
 	if isFree(l.Addr().String()) {
 		t.Error("free")
+	}
+}
+
+// Two test binaries run side by side: what one has been given, and does not listen on yet
+// or any more, is not given to the other.
+func TestAPortThatAnotherProcessWasGivenIsNotTaken(t *testing.T) {
+	mu.Lock()
+	defer mu.Unlock()
+	for range tries {
+		port := first + rand.IntN(last-first+1)
+		claim, err := net.ListenPacket("udp", loopback(port)) // as the other process would
+		if err != nil {
+			continue
+		}
+		defer claim.Close()
+		if take(port) {
+			t.Errorf("port %d is given twice", port)
+		}
+		return
+	}
+	t.Fatal("no free port")
+}
+
+func TestTheAdminPortIsTakenAlong(t *testing.T) {
+	giveBack(t)
+	address, err := Address()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := net.SplitHostPort(address)
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if take(port) || take(port+admin) {
+		t.Errorf("%s or the port one hundred above can be taken again", address)
 	}
 }

@@ -82,6 +82,9 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err // what waits below may find that all is there already
+	}
 	lock, err := lockFolder(o.Dir)
 	if err != nil {
 		return nil, err

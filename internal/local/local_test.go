@@ -18,6 +18,7 @@ import (
 
 	"github.com/quoitdb/quoit/client"
 	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/internal/freeport"
 	"github.com/quoitdb/quoit/manager"
 	"github.com/quoitdb/quoit/node"
 	"github.com/quoitdb/quoit/snapshot/bucket"
@@ -231,17 +232,21 @@ func TestSecondStartWhileItRuns(t *testing.T) {
 	verify(t, db, 5)
 }
 
-// freePort is one that nobody listens on, with a free one behind it.
+// freePort is one that nobody listens on, with a free one behind it. The kernel's own
+// choice would not do: such a port may be the source of a connection a moment later.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 50 {
-		l, err := net.Listen("tcp", loopback(0))
+		address, err := freeport.Address()
 		if err != nil {
 			t.Fatal(err)
 		}
-		port := l.Addr().(*net.TCPAddr).Port
+		_, text, _ := net.SplitHostPort(address)
+		port, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
 		next, err := net.Listen("tcp", loopback(port+1))
-		_ = l.Close()
 		if err == nil {
 			_ = next.Close()
 			return port
@@ -322,7 +327,7 @@ func TestNodeFromElsewhere(t *testing.T) {
 	c := start(t, Options{Dir: dir, Nodes: 1, Port: freePort(t)})
 	config := node.DefaultConfig()
 	config.Addr, config.AdminAddr, config.DataDir = loopback(0), "off", t.TempDir()
-	config.Tokens = 16 // a ninth of the ring is enough here
+	config.Tokens = 32 // about a fifth of the ring is enough here; of fewer tokens it may be next to nothing
 	config.Bucket, config.ManagerAddr = c.options.bucketURL(), c.Manager()
 	guest, err := node.Start(within(t), config, node.Seams{Logger: c.options.Logger})
 	if err != nil {
