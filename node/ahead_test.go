@@ -6,6 +6,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestLookingAheadChangesNoReply sends the same requests in one piece and one by
@@ -77,8 +78,10 @@ func repliesTo(t *testing.T, pieces ...string) []byte {
 // sink is a connection that takes everything.
 type sink struct{ net.Conn }
 
-func (*sink) Write(b []byte) (int, error) { return len(b), nil }
-func (*sink) Close() error                { return nil }
+func (*sink) Write(b []byte) (int, error)     { return len(b), nil }
+func (*sink) Close() error                    { return nil }
+func (*sink) RemoteAddr() net.Addr            { return &net.TCPAddr{} }
+func (*sink) SetReadDeadline(time.Time) error { return nil }
 
 // recorder is a connection that keeps what is written to it.
 type recorder struct {

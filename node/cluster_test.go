@@ -139,7 +139,7 @@ func (c *testCluster) serving(change func(*Config, *Seams)) *Node {
 
 func (c *testCluster) ready(n *Node) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
 	if err := n.WaitReady(ctx); err != nil {
 		c.t.Fatalf("%v\n%s", err, c.logs)
@@ -149,7 +149,7 @@ func (c *testCluster) ready(n *Node) {
 // follow waits until the node has acted on d.
 func (c *testCluster) follow(n *Node, d cluster.Document) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
 	defer cancel()
 	if err := n.WaitCounter(ctx, d.Counter); err != nil {
 		c.t.Fatalf("%v\n%s", err, c.logs)
@@ -158,7 +158,7 @@ func (c *testCluster) follow(n *Node, d cluster.Document) {
 
 func (c *testCluster) stop(n *Node) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := n.Shutdown(ctx); err != nil && n.Err() == nil && !errors.Is(err, vfs.ErrKilled) {
 		c.t.Errorf("shutdown: %v", err)
@@ -171,7 +171,7 @@ func (c *testCluster) failure(n *Node) error {
 	select {
 	case <-n.Failed():
 		return n.Err()
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		c.t.Fatalf("the node goes on\n%s", c.logs)
 		return nil
 	}
@@ -187,6 +187,7 @@ type fakeManager struct {
 
 	mu    sync.Mutex
 	down  bool // answers UNAVAILABLE
+	ended bool // no connection is taken any more
 	beats []member.Heartbeat
 	dones []string // "move end"
 	conns map[net.Conn]bool
@@ -209,6 +210,7 @@ func (m *fakeManager) addr() string { return m.listener.Addr().String() }
 func (m *fakeManager) stop() {
 	m.listener.Close()
 	m.mu.Lock()
+	m.ended = true
 	for c := range m.conns {
 		c.Close()
 	}
@@ -222,11 +224,22 @@ func (m *fakeManager) accept() {
 		if err != nil {
 			return
 		}
-		m.mu.Lock()
-		m.conns[c] = true
-		m.mu.Unlock()
+		if !m.admit(c) {
+			c.Close()
+			return
+		}
 		m.done.Go(func() { m.converse(c) })
 	}
+}
+
+// admit notes a connection for stop to close, false when stop has been there already.
+func (m *fakeManager) admit(c net.Conn) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.ended {
+		m.conns[c] = true
+	}
+	return !m.ended
 }
 
 // converse reads requests with a parser of its own, so as not to test the

@@ -78,6 +78,8 @@ type conn struct {
 	progress progress      // of the request that runs
 	parkLeft time.Duration // of this batch's budget
 	closing  bool          // after the next flush
+
+	cut bool // the sweeper has closed it; guarded by srv.roster.mu
 }
 
 // clientInfo is what CLIENT SETNAME, SETINFO and PARK said.
@@ -98,6 +100,15 @@ func newConn(srv *server, nc net.Conn, id uint64) *conn {
 
 // mark publishes what the goroutine does from now on.
 func (c *conn) mark(p phase) { c.status.Store(uint64(c.srv.clock.coarse())<<phaseBits | uint64(p)) }
+
+// markAnswered lets an idle client's time begin with its reply, not with the request
+// that the disk has kept waiting. Whatever the connection has marked meanwhile stays.
+func (c *conn) markAnswered() {
+	was := c.status.Load()
+	if p := phase(was & phaseMask); p <= idleLarge {
+		c.status.CompareAndSwap(was, uint64(c.srv.clock.coarse())<<phaseBits|uint64(p))
+	}
+}
 
 // phaseSince reads what mark published.
 func (c *conn) phaseSince() (phase, int64) {

@@ -130,7 +130,7 @@ func startSolo(t testing.TB, o soloOptions) *solo {
 }
 
 func (s *solo) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	s.drain(ctx)
 	s.cancel()
@@ -181,7 +181,7 @@ func dial(t testing.TB, addr string) *testClient {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	_ = nc.SetDeadline(time.Now().Add(20 * time.Second)) // a test that hangs should say where
+	_ = nc.SetDeadline(time.Now().Add(time.Minute)) // a test that hangs should say where
 	return &testClient{Conn: nc, t: t, r: bufio.NewReader(nc)}
 }
 
@@ -305,7 +305,7 @@ func waitFor(t testing.TB, what string, yes func() bool) {
 	t.Helper()
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !yes() {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited too long for %s", what)

@@ -38,10 +38,11 @@ func (m *followMover) last() cluster.Decision {
 }
 
 // moving starts a node that owns everything, and a move of a range away from it.
-func moving(t *testing.T) (*testCluster, *Node, *followMover, cluster.Move) {
+func moving(t *testing.T, change ...func(*Config, *Seams)) (*testCluster, *Node, *followMover, cluster.Move) {
 	t.Helper()
 	c, m := newTestCluster(t), &followMover{}
-	n := c.serving(func(_ *Config, s *Seams) {
+	n := c.serving(func(cfg *Config, s *Seams) {
+		with(change...)(cfg, s)
 		s.NewMover = func(h Host) (Mover, error) { m.host = h; return m, nil }
 	})
 	d := c.other(otherAddress)
@@ -51,6 +52,9 @@ func moving(t *testing.T) (*testCluster, *Node, *followMover, cluster.Move) {
 	}
 	return c, n, m, d.Moves[0]
 }
+
+// patient has held requests wait for as long as a test may take.
+func patient(c *Config, _ *Seams) { c.Times.Park = time.Minute }
 
 func commit(id cluster.MoveID) func(cluster.Document) (cluster.Document, error) {
 	return func(d cluster.Document) (cluster.Document, error) { return d.Commit(id) }
@@ -63,7 +67,7 @@ func abort(id cluster.MoveID) func(cluster.Document) (cluster.Document, error) {
 // TestACommittedMoveIsDroppedAndReported: the source deletes only now, tells
 // clients who has the range, and tells the manager.
 func TestACommittedMoveIsDroppedAndReported(t *testing.T) {
-	c, n, m, mv := moving(t)
+	c, n, m, mv := moving(t, patient)
 	key := keyIn(mv.Range, 0)
 	client := dial(t, n.Address())
 	client.do("SET " + key + " 1")
@@ -132,12 +136,13 @@ func TestASealThatCameLateIsUndone(t *testing.T) {
 }
 
 // arriving starts a node that owns nothing, and a move of a range to it.
-func arriving(t *testing.T) (*testCluster, *Node, *followMover, cluster.Move) {
+func arriving(t *testing.T, change ...func(*Config, *Seams)) (*testCluster, *Node, *followMover, cluster.Move) {
 	t.Helper()
 	c, m := newTestCluster(t), &followMover{}
 	c.form()
 	c.other(otherAddress)
-	n := c.mustStart(func(_ *Config, s *Seams) {
+	n := c.mustStart(func(cfg *Config, s *Seams) {
+		with(change...)(cfg, s)
 		s.NewMover = func(h Host) (Mover, error) { m.host = h; return m, nil }
 	})
 	c.ready(n)
@@ -148,9 +153,10 @@ func arriving(t *testing.T) (*testCluster, *Node, *followMover, cluster.Move) {
 
 // TestACommittedMoveIsActivatedAndReported: the target serves only now.
 func TestACommittedMoveIsActivatedAndReported(t *testing.T) {
-	c, n, m, mv := arriving(t)
+	c, n, m, mv := arriving(t, patient)
 	key := keyIn(mv.Range, 0)
 	client := dial(t, n.Address())
+	client.do("CLIENT PARK OFF")
 	if got := client.do("GET " + key); !strings.HasPrefix(got, "-MOVED ") {
 		t.Errorf("before: %s", got)
 	}
@@ -159,6 +165,7 @@ func TestACommittedMoveIsActivatedAndReported(t *testing.T) {
 		t.Errorf("complete, and not committed: %s", got)
 	}
 	c.change(commit(mv.ID))
+	client.do("CLIENT PARK ON")
 	// A request for the range is hint enough to read the document.
 	if got := client.do("GET " + key); got != "(nil)" {
 		t.Errorf("committed: %s", got)
@@ -334,7 +341,7 @@ func TestAFullDiskDoesNotKeepARangeSealed(t *testing.T) {
 	for time.Since(began) < 10*readGap {
 		n.hint()
 	}
-	if reads := c.bucket.reads.Load() - before; reads > 3 {
+	if reads, most := c.bucket.reads.Load()-before, 3+int64(time.Since(began)/firstRetry); reads > most {
 		t.Errorf("%d readings in %v without a chance", reads, time.Since(began))
 	}
 }

@@ -66,6 +66,7 @@ func (l *later) durable(err error) {
 	}
 	rest := l.lost || l.sent < len(c.out)
 	c.tally.out.Add(uint64(l.sent))
+	c.markAnswered()
 	l.owing.Store(false)
 	l.busy.Unlock()
 	if rest {

@@ -156,6 +156,13 @@ func TestAClientThatWaitsForTheDiskIsNotIdle(t *testing.T) {
 			t.Error(got)
 		}
 	}
+	waitFor(t, "both to be idle", func() bool { return s.inPhase(idle) == 2 })
+	s.sweepOnce() // their time begins with their replies
+	for _, c := range []*testClient{syncing, waiting} {
+		if got := c.do("PING"); got != "+PONG" {
+			t.Error(got)
+		}
+	}
 	if n := s.stats.idleClosed.Load(); n != 1 {
 		t.Errorf("%d connections were closed as idle, want 1", n)
 	}
@@ -172,10 +179,10 @@ const slowSize = 12 << 10
 
 // readsSlowly asks, half a request ahead each time, until a reply does not leave. All
 // its replies are handed over, because somebody else's write is being synced.
-func readsSlowly(t *testing.T, config func(*Config)) *slowly {
+func readsSlowly(t *testing.T, clock func() time.Time, config func(*Config)) *slowly {
 	t.Helper()
 	g := newGate()
-	s := startSolo(t, soloOptions{disk: g.disk, config: func(c *Config) {
+	s := startSolo(t, soloOptions{disk: g.disk, clock: clock, config: func(c *Config) {
 		c.Log.Fsync = Fsync(wal.SyncAlways)
 		config(c)
 	}})
@@ -189,9 +196,9 @@ func readsSlowly(t *testing.T, config func(*Config)) *slowly {
 		g.shut.Store(true)
 		syncing.send("SET a 1\r\n")
 		<-g.entered
-		before := answered()
 		slow.ask()
 		waitFor(t, "the replies to be handed over", func() bool { return s.owing() == 2 })
+		before := answered() // now that both have counted what they sent before
 		g.open(nil)
 		if got := syncing.reply(); got != "+OK" { // nobody waits for the slow one
 			t.Fatal(got)
@@ -241,7 +248,7 @@ func (s *solo) owing() (n int) {
 // What the kernel does not take at once is sent by the connection itself, in order,
 // when the client reads again.
 func TestRepliesThatTheKernelDoesNotTake(t *testing.T) {
-	slow := readsSlowly(t, func(*Config) {})
+	slow := readsSlowly(t, nil, func(*Config) {})
 	for range 20 {
 		slow.ask()
 		slow.sent++
@@ -256,8 +263,11 @@ func TestRepliesThatTheKernelDoesNotTake(t *testing.T) {
 // A client that reads slowly once, and then leaves half a request behind, is still
 // one that left half a request behind.
 func TestHalfARequestBehindASlowReplyIsCutOff(t *testing.T) {
-	slow := readsSlowly(t, func(c *Config) { c.Times.Request = 300 * time.Millisecond })
+	clock := &fakeClock{at: time.Unix(1_800_000_000, 0)}
+	slow := readsSlowly(t, clock.now, func(c *Config) { c.Times.Request = 300 * time.Millisecond })
 	slow.readAll(t)
+	waitFor(t, "the half request to be what it waits for", func() bool { return slow.s.inPhase(partial) == 1 })
+	clock.advance(time.Second)
 	if got := slow.reply(); !strings.Contains(got, "did not come within") {
 		t.Errorf("got %s", got)
 	}

@@ -499,7 +499,8 @@ func TestHeartbeats(t *testing.T) {
 // beating.
 func TestTheStatusSaysThatTheDiskIsFull(t *testing.T) {
 	c := newTestCluster(t)
-	n := c.serving(nil)
+	// Segments must hold the largest value: with small ones the disk is full soon.
+	n := c.serving(func(cfg *Config, _ *Seams) { cfg.Limits.Value = 64 << 10 })
 	client := dial(t, n.Address())
 	client.do("SET a 1")
 	c.disk.SetCapacity(c.disk.Used())

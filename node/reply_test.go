@@ -4,18 +4,34 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/quoitdb/quoit/internal/inbox"
 )
 
-// spendBudget holds all that is left of the budget, as other connections would.
-func (s *solo) spendBudget() { s.budget.Take(s.budget.Limit - s.budget.Used()) }
+// spendBudget holds all that is left of the budget, as other connections would, and
+// returns what was used before.
+// First the connection must wait again: until then its own part may change.
+func (s *solo) spendBudget() (before int64) {
+	s.t.Helper()
+	waitFor(s.t, "the connection to be idle", func() bool { return s.inPhase(idle)+s.inPhase(idleLarge) == 1 })
+	before = s.budget.Used()
+	s.budget.Take(s.budget.Limit - before)
+	return before
+}
+
+// standstill is a server whose clock stands still, so that no buffer is given back
+// because its client is slow.
+func standstill(t *testing.T) *solo {
+	t.Helper()
+	return startSolo(t, soloOptions{clock: (&fakeClock{at: time.Unix(1_800_000_000, 0)}).now})
+}
 
 // TestAWriteIsToldHoweverLittleRoomThereIs spends the budget and pipelines more
 // replies than the free part of a buffer takes. Whatever was done must be told, and
 // whoever is told OVERLOADED must find nothing done.
 func TestAWriteIsToldHoweverLittleRoomThereIs(t *testing.T) {
-	s := startSolo(t, soloOptions{})
+	s := standstill(t)
 	c := s.dial()
 	value := strings.Repeat("e", 1700)
 	c.set("big", value)
@@ -43,12 +59,11 @@ func TestAWriteIsToldHoweverLittleRoomThereIs(t *testing.T) {
 // TestAValueThatDoesNotFitIsNotTakenAway spends the budget: the commands that answer
 // with the old value and change it are refused before they have done anything.
 func TestAValueThatDoesNotFitIsNotTakenAway(t *testing.T) {
-	s := startSolo(t, soloOptions{})
+	s := standstill(t)
 	c := s.dial()
 	value := strings.Repeat("v", 40<<10)
 	c.set("k", value)
-	before := s.budget.Used()
-	s.spendBudget()
+	before := s.spendBudget()
 	for _, line := range []string{"GETDEL k", "GETSET k new", "SET k new GET", "GET k"} {
 		if got := c.do(line); !strings.HasPrefix(got, "-OVERLOADED ") {
 			t.Fatalf("%s: %.60s", line, got)
@@ -72,13 +87,12 @@ func TestAValueThatDoesNotFitIsNotTakenAway(t *testing.T) {
 // TestARefusedReplyLeavesNoLargeBuffer refuses one reply in the middle of a batch;
 // the requests after it are none the worse.
 func TestARefusedReplyLeavesNoLargeBuffer(t *testing.T) {
-	s := startSolo(t, soloOptions{})
+	s := standstill(t)
 	c := s.dial()
 	value := strings.Repeat("v", 40<<10)
 	c.set("k", value)
 	c.do("SET a 1")
-	before := s.budget.Used()
-	s.spendBudget()
+	before := s.spendBudget()
 	c.send(strings.Repeat("GET a\n", 100) + "GET k\n" + strings.Repeat("GET a\nINCR n\n", 1000))
 	for range 100 {
 		if got := c.reply(); got != "1" {

@@ -310,6 +310,9 @@ func TestTheBucketIsAwayWhileTheNodeServes(t *testing.T) {
 	c.has(n, 0, 20)
 	waitFor(t, "the manager to hear of it", func() bool {
 		beats := c.manager.heartbeats()
+		if len(beats) == 0 {
+			return false
+		}
 		s := beats[len(beats)-1].Snapshot
 		return s != nil && s.Sequence == 1 && strings.HasPrefix(s.State, "no snapshot since")
 	})

@@ -156,7 +156,7 @@ func TestParkedUntilTheRangeIsAnothers(t *testing.T) {
 }
 
 func TestTryAgainWhenTheBudgetIsSpent(t *testing.T) {
-	s := startSolo(t, soloOptions{config: func(c *Config) { c.Times.Park = 30 * time.Millisecond }})
+	s := startSolo(t, soloOptions{config: func(c *Config) { c.Times.Park = 300 * time.Millisecond }})
 	c := s.dial()
 	a := keyIn(half(), 0)
 	s.seal("m1", half())
@@ -167,8 +167,8 @@ func TestTryAgainWhenTheBudgetIsSpent(t *testing.T) {
 			t.Fatalf("reply %d: %s", i, got)
 		}
 	}
-	if took := time.Since(began); took < 30*time.Millisecond || took > 2*time.Second {
-		t.Errorf("a batch of 100 waited %v, and its budget is 30ms", took)
+	if took := time.Since(began); took < 300*time.Millisecond || took > 25*time.Second {
+		t.Errorf("a batch of 100 waited %v, and its budget is 300ms", took)
 	}
 	if s.stats.parked.Load() != 1 || s.stats.tryAgain.Load() != 100 {
 		t.Errorf("parked %d, told to try again %d", s.stats.parked.Load(), s.stats.tryAgain.Load())

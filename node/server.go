@@ -210,11 +210,14 @@ func (s *server) sweepOnce() {
 	defer s.roster.mu.Unlock()
 	for c := range s.roster.conns {
 		switch p, since := c.phaseSince(); {
+		case c.cut: // it has not noticed yet
 		case p == writing && s.overdue(since, s.times.Write):
+			c.cut = true
 			s.stats.slowReaders.Add(1)
 			s.log.Info("cut off a client that does not take its replies", "client", c.nc.RemoteAddr().String())
 			_ = c.nc.Close()
 		case p <= idleLarge && s.overdue(since, s.times.Idle) && !c.later.owing.Load(): // else it is the disk that is slow
+			c.cut = true
 			s.stats.idleClosed.Add(1)
 			_ = c.nc.Close()
 		case p == idleLarge && s.overdue(since, shrinkIdle), p == partial && s.overdue(since, s.times.Request):

@@ -18,7 +18,7 @@ import (
 const Variable = "QUOIT_TEST_REQUIRE"
 
 // toolTime is how long Run waits for a program.
-const toolTime = 2 * time.Minute
+const toolTime = 3 * time.Minute
 
 // required says whether a test that needs this must not be skipped.
 func required(need string) bool {

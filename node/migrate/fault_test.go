@@ -222,8 +222,11 @@ func (w *world) leadTo(point string) {
 
 // refuseFirst makes a manager refuse to commit the first move.
 func refuseFirst() func(cluster.MoveID) error {
+	var mu sync.Mutex // A source that has lost patience asks again beside its first question.
 	var first cluster.MoveID
 	return func(id cluster.MoveID) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if first == "" {
 			first = id
 		}

@@ -285,6 +285,9 @@ func TestMigrateRangeIsVerifiedInTheDocument(t *testing.T) {
 			Start: uint32(m.Range.Start), End: uint32(m.Range.End), Target: []byte(m.Target), Move: []byte(m.ID),
 		}
 		c := &conversation{t: t, n: w.a}
+		// An empty range moves so fast that the second request could come too late.
+		repeated := make(chan struct{})
+		w.a.points.OnHit(pointSourcePlan, 1, func() error { <-repeated; return nil })
 		wrong := right
 		wrong.Move = []byte("m99")
 		c.refuses(wrong, cluster.ErrUnknownMove)
@@ -297,6 +300,7 @@ func TestMigrateRangeIsVerifiedInTheDocument(t *testing.T) {
 		(&conversation{t: t, n: w.b}).refuses(right, errMismatch)
 		c.expect(right, "+OK")
 		c.expect(right, "+OK")
+		close(repeated)
 		w.settled()
 		w.mustOwn(w.b)
 		c.refuses(right, cluster.ErrUnknownMove)

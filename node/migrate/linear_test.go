@@ -72,7 +72,7 @@ func TestAMoveIsLinearizable(t *testing.T) {
 		}
 		w.stop()
 		t.Logf("%d operations", len(all))
-		if got := porcupine.CheckOperationsTimeout(registerModel, all, 20*time.Second); got != porcupine.Ok {
+		if got := porcupine.CheckOperationsTimeout(registerModel, all, 5*time.Minute); got != porcupine.Ok {
 			t.Fatalf("%d operations: %v", len(all), got)
 		}
 	}

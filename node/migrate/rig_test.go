@@ -131,13 +131,17 @@ func (w *world) await(what string, ok func(cluster.Document) bool) {
 	w.t.Fatalf("never: %s; document %+v\nA %v %q\nB %q", what, w.document(), w.a.mover.Progress(), w.a.said.last(), w.b.said.last())
 }
 
-// settled waits until no move is left and both nodes have acted on that.
+// settled waits until no move is left, both nodes have acted on that, and whoever sent
+// has noted how it went.
 func (w *world) settled() {
 	w.t.Helper()
 	w.await("moves end", func(d cluster.Document) bool { return len(d.Moves) == 0 })
 	for _, n := range []*machine{w.a, w.b} {
 		must(n.refresh(w.t.Context()))(w.t)
 	}
+	w.await("sources end", func(cluster.Document) bool {
+		return len(w.a.theMover().Progress())+len(w.b.theMover().Progress()) == 0
+	})
 }
 
 // wait lets time pass.
