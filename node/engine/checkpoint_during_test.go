@@ -283,6 +283,7 @@ func TestCheckpointsBesideWritersAndMoves(t *testing.T) {
 					return
 				default:
 					do(i)
+					runtime.Gosched() // Or, on one processor, a step of the checkpoint waits for a time slice of each.
 				}
 			}
 		})
