@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -188,6 +189,7 @@ func TestCaptureMissesNothing(t *testing.T) {
 					return
 				default:
 					p.source.Tick(100)
+					runtime.Gosched() // As in storm.
 				}
 			}
 		})
@@ -262,6 +264,7 @@ func storm(m *machine, seed uint64, stop <-chan struct{}) {
 		if err != nil && !errors.Is(err, ErrNotFound) && !errors.As(err, &held) {
 			must(u.t, err)
 		}
+		runtime.Gosched() // Or, on one processor, the copy waits for a time slice of each writer.
 	}
 }
 

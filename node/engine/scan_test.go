@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -131,6 +132,7 @@ func TestScanDuringWrites(t *testing.T) {
 				return
 			default:
 				m.Tick(200)
+				runtime.Gosched() // As in churn.
 			}
 		}
 	})
@@ -169,5 +171,6 @@ func churn(m *machine, w int, stop <-chan struct{}) {
 		steady := "key:" + strconv.Itoa(i%3000)
 		_, err := u.Put(at(steady), []byte(steady), make([]byte, i%100), PutOptions{})
 		must(u.t, err)
+		runtime.Gosched() // Or, on one processor, a page of the scan waits for a time slice of each.
 	}
 }

@@ -31,7 +31,7 @@ func (m *machine) life() error {
 // after is what it does once it is back: everything goes on as if nothing had been.
 func (m *machine) after() {
 	m.t.Helper()
-	if m.ops%3 > 0 { // a third of them tells as much
+	if m.memoryCalls()%3 > 0 { // a third of them tells as much
 		m.stop()
 		return
 	}
@@ -56,9 +56,8 @@ func everyDeath(t *testing.T, step int, what func(m *machine)) {
 		m := newMachine(t)
 		m.die = at
 		err := m.life()
-		if !m.dead {
+		if m.survived() {
 			must(t, err)
-			m.die = 0
 			m.stop()
 			if died*step < 100 {
 				t.Fatalf("only %d operations were met", died*step)

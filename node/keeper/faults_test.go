@@ -9,7 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/quoitdb/quoit/internal/failpoint"
 	"github.com/quoitdb/quoit/ring"
 	"github.com/quoitdb/quoit/snapshot"
 	"github.com/quoitdb/quoit/snapshot/bucket"
@@ -132,6 +135,43 @@ func TestARunningKeeperThatIsTakenOverSaysSoAndEnds(t *testing.T) {
 		t.Errorf("a snapshot afterwards: %v", err)
 	}
 	m.stop()
+}
+
+// TestTheNodeIsToldOnceThatItWasTakenOver: cuts and archive both found it out, told the
+// node twice, and the keeper did not end if the node listened once.
+func TestTheNodeIsToldOnceThatItWasTakenOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		told, reached := 0, make(chan struct{})
+		points := failpoint.New()
+		k, stop := running(t, m, func(o *Options) {
+			o.Lost, o.Points = func(error) { told++ }, points
+		})
+		other, err := snapshot.NewStore(m.memory, testNode, snapshot.StoreOptions{})
+		must(t, err)
+		_, err = other.Claim(t.Context(), testCluster, m.incarnation+1)
+		must(t, err)
+		must(t, m.put(0, 60, "new"))
+		// The cut waits in the bucket's refusal until the archive has met it as well.
+		points.On("keeper.write", func() error {
+			<-reached
+			return &snapshot.FencedError{}
+		})
+		answer := make(chan error, 1)
+		go func() {
+			_, err := k.Snapshot(context.Background())
+			answer <- err
+		}()
+		sleep(11 * time.Second) // The archive is due.
+		close(reached)
+		if err := <-answer; err == nil {
+			t.Error("a snapshot was published")
+		}
+		stop()
+		if told != 1 {
+			t.Errorf("the node was told %d times", told)
+		}
+	})
 }
 
 func TestAFullDiskFailsTheSnapshotAndNothingElse(t *testing.T) {

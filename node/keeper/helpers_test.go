@@ -150,6 +150,17 @@ func (m *machine) step() error {
 	return nil
 }
 
+// survived says whether the process has not died, and lets it live on then. The log
+// reserves segments in a goroutine of its own, which may be on its way still.
+func (m *machine) survived() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.dead {
+		m.die = 0
+	}
+	return !m.dead
+}
+
 func (m *machine) disks() vfs.FS {
 	return vfs.Inject(m.disk, func(op vfs.Op) error {
 		switch op.Kind {

@@ -104,26 +104,30 @@ func (k *Keeper) tidy() error {
 }
 
 // end tells everybody who waits, now and later, that there are no more snapshots.
-// Only the first reason counts.
-func (k *Keeper) end(err error) {
+// Only the first reason counts; it says whether this is it.
+func (k *Keeper) end(err error) (first bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.ended == nil {
+	if first = k.ended == nil; first {
 		k.ended = err
 	}
 	for _, w := range k.waiting {
 		w <- result{err: k.ended}
 	}
 	k.waiting = nil
+	return first
 }
 
-// final says whether there is no use in trying again, and ends it all then.
+// final says whether there is no use in trying again, and ends it all then. Cuts and
+// archive may both find it out: the node is told once.
 func (k *Keeper) final(err error) bool {
 	var fenced *snapshot.FencedError
 	if !errors.As(err, &fenced) {
 		return false
 	}
-	k.end(fmt.Errorf("another process has taken this node's place: %w", err))
+	if !k.end(fmt.Errorf("another process has taken this node's place: %w", err)) {
+		return true
+	}
 	k.o.Logger.Error("this process publishes no more snapshots", "err", err)
 	k.o.Lost(err)
 	return true

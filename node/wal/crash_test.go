@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -13,11 +14,11 @@ import (
 func TestCrashBeforeEveryOperation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, h := vfs.NewMem(), &history{}
-		operations := 0
+		var operations atomic.Int64
 		fsys := vfs.Inject(m, func(op vfs.Op) error {
-			operations++
-			known := h.copy()
-			for how, disk := range crashes(m, uint64(op.Seq)) {
+			operations.Add(1)
+			known, disks := h.crashes(m, uint64(op.Seq))
+			for how, disk := range disks {
 				if err := known.checkAndGoOn(disk); err != nil {
 					t.Errorf("crash before %v, %s: %v", op, how, err)
 				}
@@ -27,8 +28,8 @@ func TestCrashBeforeEveryOperation(t *testing.T) {
 		if err := story(fsys, h); err != nil {
 			t.Fatal(err)
 		}
-		if operations < 100 {
-			t.Errorf("the story has only %d operations", operations)
+		if n := operations.Load(); n < 100 {
+			t.Errorf("the story has only %d operations", n)
 		}
 	})
 }
@@ -42,8 +43,8 @@ func TestCrashDuringRecovery(t *testing.T) {
 			if op.Seq%stride(5, 23) != 0 {
 				return nil
 			}
-			known := h.copy()
-			for how, disk := range crashes(m, uint64(op.Seq)) {
+			known, disks := h.crashes(m, uint64(op.Seq))
+			for how, disk := range disks {
 				if err := crashWhileOpening(disk, known); err != nil {
 					t.Errorf("crash before %v, %s, and again: %v", op, how, err)
 				}

@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -124,11 +125,13 @@ type image struct {
 // tornImages are disks after crashes in the middle of the story.
 func tornImages(t *testing.T) (images []image) {
 	m, h := vfs.NewMem(), &history{}
+	var mu sync.Mutex // a segment is reserved in a goroutine of its own
 	must(t, story(vfs.Inject(m, func(op vfs.Op) error {
 		if op.Seq%stride(37, 97) == 0 {
-			images = append(images,
-				image{m.CrashClone(keepAll), h.copy()},
-				image{m.CrashClone(keepSome(uint64(op.Seq))), h.copy()})
+			known, disks := h.crashes(m, uint64(op.Seq))
+			mu.Lock()
+			defer mu.Unlock()
+			images = append(images, image{disks["all kept"], known}, image{disks["some kept"], known})
 		}
 		return nil
 	}), h))

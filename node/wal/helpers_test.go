@@ -159,6 +159,17 @@ func crashes(m *vfs.Mem, seed uint64) map[string]*vfs.Mem {
 	}
 }
 
+// crashes returns disks as a crash of m may leave them, and what is known of all of
+// them. Operations come from two goroutines, so the other one may go on meanwhile:
+// what was acknowledged is asked before, what was tried is asked after.
+func (h *history) crashes(m *vfs.Mem, seed uint64) (known *history, disks map[string]*vfs.Mem) {
+	durable := h.copy().durable
+	disks = crashes(m, seed)
+	known = h.copy()
+	known.durable = durable
+	return known, disks
+}
+
 // check opens the log on disk and holds it against what is known. It returns
 // the range of records found.
 func (h *history) check(disk vfs.FS) (first, next int, err error) {

@@ -80,8 +80,8 @@ func TestLazyCrashesLeaveABeginning(t *testing.T) {
 		for _, mode := range []SyncMode{SyncInterval, SyncNever} {
 			m, h := vfs.NewMem(), &history{}
 			fsys := vfs.Inject(m, func(op vfs.Op) error {
-				known := h.copy()
-				for how, disk := range crashes(m, uint64(op.Seq)) {
+				known, disks := h.crashes(m, uint64(op.Seq))
+				for how, disk := range disks {
 					if err := known.checkAndGoOn(disk); err != nil {
 						t.Errorf("%v: crash before %v, %s: %v", mode, op, how, err)
 					}
