@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"net"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -25,3 +26,9 @@ func HurryAll() { minio.DefaultRetryUnit = time.Millisecond }
 
 // Hurry makes the pauses between two tries short.
 func (s *S3) Hurry() { s.firstPause = time.Millisecond }
+
+// ConnectAtLeisure bounds how long the other side may be silent, and not how long it
+// takes to connect: only what was sent over a connection can be in doubt.
+func (s *S3) ConnectAtLeisure(limit time.Duration) {
+	s.transport.DialContext = stalling(&net.Dialer{}, limit)
+}

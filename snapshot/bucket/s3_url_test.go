@@ -222,6 +222,7 @@ func TestSilenceEnds(t *testing.T) {
 	c := blackhole(t).Config("")
 	c.Timeout = 50 * time.Millisecond
 	b := openS3(t, c)
+	b.ConnectAtLeisure(c.Timeout)
 	_, err := b.Get(t.Context(), "object")
 	wantKind(t, err, bucket.ErrUnavailable)
 	_, err = b.PutIfAbsent(t.Context(), "object", nil)
