@@ -18,6 +18,9 @@ func (f *Folder) OnStep(fn func(name string) error) {
 	f.step = func(s step) error { return fn(string(s)) }
 }
 
+// Create lays the folder out, as who has looked for the format and found none.
+func (f *Folder) Create() error { return f.create() }
+
 // CutInto makes the parts of large bodies small.
 func (s *S3) CutInto(size int64) { s.parts.size = size }
 

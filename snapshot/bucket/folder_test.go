@@ -305,6 +305,18 @@ func TestOpenFolderRefuses(t *testing.T) {
 	}
 }
 
+// TestOpenFolderBesideOneWhoIsQuicker: who finds no format, and then objects, because
+// another process has laid the folder out and written them in between, does not take
+// it for a folder of something else.
+func TestOpenFolderBesideOneWhoIsQuicker(t *testing.T) {
+	f := opened(t, t.TempDir())
+	mustCreate(t, f, "object", "of the quicker one")
+	if err := f.Create(); err != nil {
+		t.Error(err)
+	}
+	wantBody(t, f, "object", "of the quicker one")
+}
+
 // TestOpenFolderSweeps: what killed writers left is removed; what a living one
 // writes is not, however long that takes.
 func TestOpenFolderSweeps(t *testing.T) {
