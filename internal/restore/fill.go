@@ -201,20 +201,24 @@ func (f *filling) save(ctx context.Context) error {
 
 // each calls fn for every unit, several at a time.
 func (f *filling) each(ctx context.Context, fn func(ctx context.Context, unit int) error) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, within := errgroup.WithContext(ctx)
 	g.SetLimit(f.o.Workers)
 	for unit := range f.m.Units() {
-		if ctx.Err() != nil {
+		if within.Err() != nil {
 			break
 		}
 		g.Go(func() error {
-			if ctx.Err() != nil {
-				return ctx.Err()
+			if within.Err() != nil {
+				return within.Err()
 			}
-			return fn(ctx, unit)
+			return fn(within, unit)
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	// Where the context ended while no unit was under way, none has said so.
+	return ctx.Err()
 }
 
 // fill writes one unit, unless an earlier run has; then it only counts it.

@@ -86,6 +86,22 @@ func TestARestoreThatBrokeOffGoesOn(t *testing.T) {
 	}
 }
 
+// Units that were never begun are not done: a restore that took them for done would
+// remove the note that it needs to go on.
+func TestUnitsLeftOutBecauseTheContextEndedAreNotDone(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f := &filling{m: open(t, filled(t, 10)), o: FillOptions{Workers: 1}}
+	calls := 0
+	err := f.each(ctx, func(context.Context, int) error {
+		calls++
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) || calls != 0 {
+		t.Errorf("got %v after %d of %d units", err, calls, f.m.Units())
+	}
+}
+
 func TestAnotherRestoreIsNotMixedInWithOneThatBrokeOff(t *testing.T) {
 	db := startCluster(t, 1)
 	ctx, report := failAfter(t, 1000)

@@ -43,7 +43,9 @@ func (s *shelf) Scan(context.Context, client.ScanOptions) iter.Seq2[client.Entry
 
 func (s *shelf) TTL(ctx context.Context, key string) (time.Duration, error) {
 	s.asked.Add(1)
-	s.most.Store(max(s.most.Load(), s.atOnce.Add(1)))
+	now := s.atOnce.Add(1)
+	for most := s.most.Load(); now > most && !s.most.CompareAndSwap(most, now); most = s.most.Load() {
+	}
 	defer s.atOnce.Add(-1)
 	if err := ctx.Err(); err != nil {
 		return 0, err

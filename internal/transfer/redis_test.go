@@ -350,8 +350,12 @@ func TestKeysThatGoWhileTheyAreReadAreLeftOut(t *testing.T) {
 }
 
 func TestNobodyAtTheAddressOfARedis(t *testing.T) {
-	address := freeAddress(t)
-	_, err := collect(Redis(t.Context(), "redis://"+address, nil))
+	address, release, err := freeport.Held()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	_, err = collect(Redis(t.Context(), "redis://"+address, nil))
 	mustContain(t, err, "no Redis at "+address, "refused")
 }
 

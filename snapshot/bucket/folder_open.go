@@ -51,6 +51,10 @@ func (f *Folder) create() error {
 	}
 	for _, e := range entries {
 		if e.Name() != hiddenDir && e.Name() != "lost+found" {
+			// Or somebody has laid it out since, and written this object.
+			if err := f.checkFormat(); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 			return fmt.Errorf("it holds %q and is no bucket: name an empty folder "+
 				"(for the copy of a bucket, copy %s too)", e.Name(), hiddenDir)
 		}

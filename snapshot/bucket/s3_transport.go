@@ -28,14 +28,8 @@ func newTransport(timeout time.Duration, caFile string) (*http.Transport, error)
 	}
 	dialer := &net.Dialer{Timeout: min(timeout, 10*time.Second)}
 	return &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return &stallConn{Conn: c, limit: timeout}, nil
-		},
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           stalling(dialer, timeout),
 		TLSClientConfig:       config,
 		TLSHandshakeTimeout:   min(timeout, 10*time.Second),
 		ResponseHeaderTimeout: timeout,
@@ -45,6 +39,17 @@ func newTransport(timeout time.Duration, caFile string) (*http.Transport, error)
 		IdleConnTimeout:    timeout / 2,
 		DisableCompression: true, // Bodies come as they were stored.
 	}, nil
+}
+
+// stalling returns a dial function whose connections break after limit without progress.
+func stalling(dialer *net.Dialer, limit time.Duration) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &stallConn{Conn: c, limit: limit}, nil
+	}
 }
 
 func rootsWith(caFile string) (*x509.CertPool, error) {

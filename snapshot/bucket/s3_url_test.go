@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/freeport"
 	"github.com/quoitdb/quoit/snapshot/bucket"
 	"github.com/quoitdb/quoit/snapshot/bucket/buckettest"
 )
@@ -157,12 +158,12 @@ func TestErrorsSayWhatHelps(t *testing.T) {
 // TestNobodyListens: an endpoint without a store is worth waiting for, and nothing
 // was sent to it.
 func TestNobodyListens(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, release, err := freeport.Held()
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
-	b := openS3(t, bucket.S3Config{Bucket: "quoit", Endpoint: "http://" + l.Addr().String(), Keys: bucket.S3Keys{Access: "a", Secret: "hush"}})
+	defer release()
+	b := openS3(t, bucket.S3Config{Bucket: "quoit", Endpoint: "http://" + address, Keys: bucket.S3Keys{Access: "a", Secret: "hush"}})
 	_, err = b.Get(t.Context(), "object")
 	wantKind(t, err, bucket.ErrUnavailable)
 	_, err = b.PutIfAbsent(t.Context(), "object", nil)
@@ -221,6 +222,7 @@ func TestSilenceEnds(t *testing.T) {
 	c := blackhole(t).Config("")
 	c.Timeout = 50 * time.Millisecond
 	b := openS3(t, c)
+	b.ConnectAtLeisure(c.Timeout)
 	_, err := b.Get(t.Context(), "object")
 	wantKind(t, err, bucket.ErrUnavailable)
 	_, err = b.PutIfAbsent(t.Context(), "object", nil)

@@ -47,7 +47,8 @@ func MinIO(t testing.TB) *Server {
 		"HOME=" + dir, "MINIO_ROOT_USER=" + s.Keys.Access, "MINIO_ROOT_PASSWORD=" + s.Keys.Secret,
 		"MINIO_BROWSER=off", "MINIO_UPDATE=off",
 	}
-	s.ready = func(ctx context.Context) error { return healthy(ctx, s.Endpoint+"/minio/health/ready") }
+	// Not "ready", which says so before the server has come as far as to answer requests.
+	s.ready = func(ctx context.Context) error { return healthy(ctx, s.Endpoint+"/minio/health/cluster") }
 	s.begin(t)
 	return s
 }
@@ -143,7 +144,7 @@ func (s *Server) Stop() {
 }
 
 func healthy(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
