@@ -207,7 +207,7 @@ func TestWithoutAClusterClientsAreToldSo(t *testing.T) {
 
 func runTool(t *testing.T, stdin, tool string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, tool, args...)
 	cmd.Stdin = strings.NewReader(stdin)
@@ -267,7 +267,11 @@ func TestRedisBenchmark(t *testing.T) {
 
 func TestGoRedis(t *testing.T) {
 	_, g := both(t, 3, options{})
-	c := redis.NewClient(&redis.Options{Addr: g.RedisAddr(), ClientName: "tester"})
+	c := redis.NewClient(&redis.Options{
+		Addr: g.RedisAddr(), ClientName: "tester",
+		// It would send increments again that took longer.
+		DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, PoolTimeout: patience, MaxRetries: -1,
+	})
 	defer c.Close()
 	ctx := t.Context()
 	if err := c.MSet(ctx, "x", 1, "y", 2, "z", 3).Err(); err != nil {
