@@ -43,7 +43,7 @@ func overTCP(t *testing.T, n int) (f *FakeCluster, addresses []string) {
 
 func TestOverTCP(t *testing.T) {
 	f, addresses := overTCP(t, 3)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	c, err := Open(ctx, addresses[1:2], WithConnections(2))
 	must(t, err)
@@ -97,8 +97,12 @@ func TestOverTCP(t *testing.T) {
 func TestTCPConnectionRefused(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	nobody := l.Addr().String()
-	l.Close()
+	defer l.Close()
+	// The near end of a connection: taken, so that nobody else can listen there.
+	held, err := net.Dial("tcp", l.Addr().String())
+	must(t, err)
+	defer held.Close()
+	nobody := held.LocalAddr().String()
 	_, err = Open(t.Context(), []string{nobody}, WithRetryBudget(50*time.Millisecond))
 	var op *net.OpError
 	if !errors.As(err, &op) {

@@ -271,9 +271,10 @@ func everyCommand(ctx context.Context, c *Client, check func(name string, err er
 func TestALostWriteThatNeverLeftIsSentAgain(t *testing.T) {
 	inCluster(t, 1, func(t *testing.T, ctx context.Context, f *FakeCluster) {
 		// The first connection takes a part of one request and then nothing any more.
-		stuck, dials := net.Conn(nil), 0
+		var stuck net.Conn
+		var dials atomic.Int64
 		c := open(t, ctx, f, WithDialer(func(ctx context.Context, address string) (Conn, error) {
-			if dials++; dials != 2 { // the first is the seed's
+			if dials.Add(1) != 2 { // the first is the seed's
 				return f.Dial(ctx, address)
 			}
 			here, there := net.Pipe()

@@ -53,7 +53,7 @@ const (
 	flushSize = 64 << 10
 	// writeChunk is what a client must take within the write timeout.
 	writeChunk = 1 << 20
-	// drainGrace is how long a draining gateway waits for requests on their way.
+	// drainGrace is how long a draining gateway waits for requests on their way, twice.
 	drainGrace = 50 * time.Millisecond
 )
 
@@ -81,6 +81,7 @@ type visitor struct {
 	room    int // how far out may grow
 	name    string
 	closing bool // after the next flush
+	parting bool // the gateway drains: this was the last read
 	broke   bool // the client is gone: nothing is written any more
 }
 
@@ -159,7 +160,13 @@ func (v *visitor) fill() error {
 func (v *visitor) poked() error {
 	_ = v.nc.SetReadDeadline(time.Time{})
 	if v.gw.draining() {
-		return errDraining
+		// A deadline that is over hides what has come before it: look once more.
+		if v.parting {
+			return errDraining
+		}
+		v.parting = true
+		v.drain()
+		return nil
 	}
 	p, since := v.status.read()
 	switch {

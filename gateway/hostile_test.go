@@ -394,7 +394,7 @@ func TestSilentSocketsAreBounded(t *testing.T) {
 	clock := &fakeClock{at: time.Unix(1_800_000_000, 0)}
 	cluster, g := both(t, 1, options{
 		config: func(c *Config) {
-			c.Limits.Connections, c.Limits.PerAddress, c.Times.Handshake = want+10, 0, 2*time.Second
+			c.Limits.Connections, c.Limits.PerAddress, c.Times.Handshake = want+10, 0, 10*time.Second
 		},
 		seams: func(s *Seams) { s.Now = clock.now },
 	})
@@ -467,10 +467,48 @@ func (c *fakeClock) advance(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
+// slowWrites gives a client little time to take its replies, by a clock in the test's
+// hands: a busy machine does not make anybody slow.
+func slowWrites(clock *fakeClock) options {
+	return options{
+		config: func(c *Config) { c.Times.Write = 100 * time.Millisecond },
+		seams:  func(s *Seams) { s.Now = clock.now },
+	}
+}
+
+// only is the stamp of whoever is the only guest, for what is written to it.
+func (f *fixture) only() (writer *stamp) {
+	f.t.Helper()
+	waitFor(f.t, "one guest", func() bool {
+		guests := 0
+		f.roster.each(func(x guest) {
+			guests++
+			switch x := x.(type) {
+			case *channel:
+				writer = &x.writer
+			case *visitor:
+				writer = &x.status
+			}
+		})
+		return guests == 1
+	})
+	return writer
+}
+
+// passWriteTimeout lets the time pass in which replies must be taken, while nothing is
+// being written to a healthy client.
+func (f *fixture) passWriteTimeout(clock *fakeClock, healthy *stamp) {
+	f.t.Helper()
+	waitFor(f.t, "the healthy client's reply to be written", func() bool { p, _ := healthy.read(); return p <= idleLarge })
+	clock.advance(f.times.Write + time.Millisecond)
+}
+
 func TestASlowPageIsCutOffAndNobodyElseNotices(t *testing.T) {
-	cluster, g := both(t, 1, options{config: func(c *Config) { c.Times.Write = 100 * time.Millisecond }})
+	clock := &fakeClock{at: time.Unix(1_800_000_000, 0)}
+	cluster, g := both(t, 1, slowWrites(clock))
 	address := cluster.Addresses()[0]
 	other := g.channel(address)
+	healthy := g.only()
 	if got := other.do("SET", "big", strings.Repeat("x", 1000<<10)); got != "+OK" {
 		t.Fatal(got)
 	}
@@ -488,6 +526,7 @@ func TestASlowPageIsCutOffAndNobodyElseNotices(t *testing.T) {
 		if got := other.do("PING"); got != "+PONG" {
 			t.Fatal(got)
 		}
+		g.passWriteTimeout(clock, healthy)
 		return g.stats.cutSlowReader.Load() == 1
 	})
 	// It wakes up in time to read why.
@@ -510,8 +549,10 @@ func TestASlowPageIsCutOffAndNobodyElseNotices(t *testing.T) {
 }
 
 func TestASlowRedisClientIsCutOff(t *testing.T) {
-	_, g := both(t, 1, options{config: func(c *Config) { c.Times.Write = 100 * time.Millisecond }})
+	clock := &fakeClock{at: time.Unix(1_800_000_000, 0)}
+	_, g := both(t, 1, slowWrites(clock))
 	other := g.redis()
+	healthy := g.only()
 	if got := other.do("SET", "big", strings.Repeat("x", 1000<<10)); got != "+OK" {
 		t.Fatal(got)
 	}
@@ -522,6 +563,7 @@ func TestASlowRedisClientIsCutOff(t *testing.T) {
 		if got := other.do("PING"); got != "+PONG" {
 			t.Fatal(got)
 		}
+		g.passWriteTimeout(clock, healthy)
 		return g.stats.cutSlowReader.Load() == 1
 	})
 }
@@ -599,7 +641,7 @@ func TestAPageThatIsGoneIsNoticed(t *testing.T) {
 	t.Parallel()
 	clock := &fakeClock{at: time.Unix(1_800_000_000, 0)}
 	cluster, g := both(t, 1, options{
-		config: func(c *Config) { c.Times.Ping = time.Second },
+		config: func(c *Config) { c.Times.Ping = 10 * time.Second }, // also what a pong may take
 		seams:  func(s *Seams) { s.Now = clock.now },
 	})
 	dead := g.raw("/v1/node/" + cluster.Addresses()[0]) // it will never answer a ping
@@ -609,7 +651,7 @@ func TestAPageThatIsGoneIsNoticed(t *testing.T) {
 		_, _, _ = alive.Read(context.Background())
 	}()
 	waitFor(t, "both to be in", func() bool { return g.stats.channels.Load() == 2 })
-	clock.advance(2 * time.Second)
+	clock.advance(11 * time.Second)
 	waitFor(t, "the dead one to be cut off", func() bool { return g.stats.cutPing.Load() == 1 })
 	waitFor(t, "one to be left", func() bool { return g.stats.channels.Load() == 1 })
 }

@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what must happen.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // waitFor polls until something holds.
 func waitFor(t testing.TB, what string, holds func() bool) {
@@ -43,14 +43,15 @@ func waitFor(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// startCluster runs real nodes, on ports that are free.
+// startCluster runs real nodes, on ports that are free. They have few tokens, so that
+// it does not take long when ranges move.
 func startCluster(t testing.TB, nodes int) *local.Cluster {
 	t.Helper()
 	n, m := node.DefaultConfig(), manager.DefaultConfig()
 	if err := n.Log.Fsync.UnmarshalText([]byte("never")); err != nil {
 		t.Fatal(err)
 	}
-	n.Times.Poll, m.Poll = 50*time.Millisecond, 50*time.Millisecond
+	n.Tokens, n.Times.Poll, m.Poll = 16, 50*time.Millisecond, 50*time.Millisecond
 	c, err := local.Start(t.Context(), local.Options{Dir: t.TempDir(), Nodes: nodes, Port: -1, Node: &n, Manager: &m})
 	if err != nil {
 		t.Fatal(err)
@@ -161,13 +162,13 @@ func (f *fixture) redis() *redisClient {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	_ = nc.SetDeadline(time.Now().Add(patience))
 	f.t.Cleanup(func() { _ = nc.Close() })
 	return &redisClient{Conn: nc, t: f.t, r: bufio.NewReader(nc)}
 }
 
 func (c *redisClient) send(text string) {
 	c.t.Helper()
+	_ = c.SetWriteDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(c, text); err != nil {
 		c.t.Fatal(err)
 	}
@@ -176,6 +177,7 @@ func (c *redisClient) send(text string) {
 // reply reads one reply and shows it in one line; "closed" when there is none.
 func (c *redisClient) reply() string {
 	c.t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(patience))
 	text, err := readReply(c.r)
 	if err != nil {
 		return "closed"

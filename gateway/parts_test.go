@@ -1,12 +1,16 @@
 package gateway
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"net"
+	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/protocol"
@@ -207,4 +211,49 @@ func TestABudgetIsNeverOverdrawn(t *testing.T) {
 	if in.Release(); b.Used() != 0 {
 		t.Errorf("%d left", b.Used())
 	}
+}
+
+// starved is a connection whose reader gets to run only when its deadline is over,
+// although a request had come before.
+type starved struct {
+	net.Conn
+	request []byte
+	over    chan struct{} // closed by the first deadline
+	once    sync.Once
+	reads   int
+}
+
+func (c *starved) SetReadDeadline(at time.Time) error {
+	if !at.IsZero() {
+		c.once.Do(func() { close(c.over) })
+	}
+	return nil
+}
+
+func (c *starved) Read(b []byte) (int, error) {
+	if c.reads++; c.reads == 2 {
+		return copy(b, c.request), nil
+	}
+	<-c.over
+	return 0, os.ErrDeadlineExceeded
+}
+
+// TestDrainAnswersWhatHadComeToABusyGateway: the deadline that ends an idle read hides
+// a request that is there.
+func TestDrainAnswersWhatHadComeToABusyGateway(t *testing.T) {
+	g := newGateway(DefaultConfig(), Seams{})
+	here, there := net.Pipe()
+	defer here.Close()
+	v := newVisitor(g, &starved{Conn: there, request: []byte("PING\r\n"), over: make(chan struct{})}, 1)
+	if !g.roster.enter(v) {
+		t.Fatal("not let in")
+	}
+	go v.serve()
+	close(g.stopping)
+	g.roster.end(guest.drain)
+	c := &redisClient{Conn: here, t: t, r: bufio.NewReader(here)}
+	if got := c.reply(); got != "+PONG" {
+		t.Errorf("the request is answered with %s", got)
+	}
+	g.roster.busy.Wait()
 }

@@ -251,7 +251,11 @@ func TestRedisBenchmark(t *testing.T) {
 
 func TestGoRedis(t *testing.T) {
 	_, g := both(t, 3, options{})
-	c := redis.NewClient(&redis.Options{Addr: g.RedisAddr(), ClientName: "tester"})
+	c := redis.NewClient(&redis.Options{
+		Addr: g.RedisAddr(), ClientName: "tester",
+		// It would send increments again that took longer.
+		DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, PoolTimeout: patience, MaxRetries: -1,
+	})
 	defer c.Close()
 	ctx := t.Context()
 	if err := c.MSet(ctx, "x", 1, "y", 2, "z", 3).Err(); err != nil {

@@ -310,7 +310,7 @@ func startNode(t *testing.T, dir, managerAddress string, dial peer.Dialer) (addr
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := n.Shutdown(ctx); err != nil {
 			t.Errorf("node %s: %v", address, err)

@@ -81,7 +81,7 @@ func (p *process) stop() {
 	p.signal(syscall.SIGTERM)
 	select {
 	case <-p.ended():
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		p.signal(syscall.SIGKILL)
 		<-p.ended()
 	}
@@ -268,7 +268,9 @@ func startLoad(t *testing.T, address string) *load {
 	for i := range pairs {
 		pairs[i] = client.Pair{Key: staticKey(i), Value: []byte(staticKey(i) + " " + strings.Repeat("v", 80))}
 	}
-	if _, err := db.MPut(t.Context(), pairs); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := db.MPut(ctx, pairs); err != nil {
 		t.Fatal(err)
 	}
 	l.work = oracle.New(db, oracle.Options{Prefix: "r:", Workers: 6, Registers: 40, Rate: 600, Timeout: 60 * time.Second})
@@ -285,23 +287,25 @@ func (l *load) audit() {
 	if wrong, faults := l.work.Wrong(); wrong > 0 {
 		l.t.Errorf("%d wrong answers: %v", wrong, faults)
 	}
-	_, lost, err := l.work.Audit(l.t.Context())
+	ctx, cancel := context.WithTimeout(l.t.Context(), 2*patience) // not the retry budget, which is for impatient callers
+	defer cancel()
+	_, lost, err := l.work.Audit(ctx)
 	if err != nil || len(lost) > 0 {
 		l.t.Errorf("audit: %v, lost %v", err, lost)
 	}
 	for i := range l.static {
-		v, err := l.db.Get(l.t.Context(), staticKey(i))
+		v, err := l.db.Get(ctx, staticKey(i))
 		if err != nil || !strings.HasPrefix(string(v), staticKey(i)+" ") {
 			l.t.Fatalf("%s: %q, %v", staticKey(i), v, err)
 		}
 	}
 	least, most := l.work.Present()
-	n, err := l.db.Count(l.t.Context())
+	n, err := l.db.Count(ctx)
 	if err != nil || n < int64(l.static+least) || n > int64(l.static+most) {
 		l.t.Errorf("the nodes count %d keys (%v), want %d to %d: a key is in two places, or in none", n, err, l.static+least, l.static+most)
 	}
 	seen := make(map[string]bool)
-	for entry, err := range l.db.Scan(l.t.Context(), client.ScanOptions{}) {
+	for entry, err := range l.db.Scan(ctx, client.ScanOptions{}) {
 		if err != nil {
 			l.t.Fatal(err)
 		}

@@ -225,7 +225,7 @@ func (c *cluster) client() *quoit.Client {
 	dial := c.dialer()
 	db, err := quoit.Open(c.t.Context(), []string{"manager:" + managerPort},
 		quoit.WithDialer(func(ctx context.Context, address string) (quoit.Conn, error) { return dial(ctx, "tcp", address) }),
-		quoit.WithDialTimeout(2*time.Second), quoit.WithHealthInterval(2*time.Second))
+		quoit.WithDialTimeout(2*time.Second), quoit.WithHealthInterval(10*time.Second))
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func newProject(t *testing.T, settings ...string) *project {
 // run runs Compose, which has to succeed, and returns what it says.
 func (p *project) run(ctx context.Context, words ...string) string {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, p.command[0], append(p.command[1:len(p.command):len(p.command)], words...)...)
 	cmd.Env = p.env

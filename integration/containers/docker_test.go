@@ -41,7 +41,7 @@ var errNoDocker = errors.New("no Docker engine answers")
 
 // theEngine is made once, when the first story asks for it.
 var theEngine = sync.OnceValues(func() (*engine, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	api, err := reach(ctx)
 	if err != nil {

@@ -63,7 +63,7 @@ var theMinIO = sync.OnceValues(func() (image string, err error) {
 	if _, err := os.Stat(binary); err != nil {
 		return "", fmt.Errorf("%w: %w", errNoMinIO, err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	return buildImage(ctx, "quoit-test-minio", "../../deploy/minio/Dockerfile", binary)
 })

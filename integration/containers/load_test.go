@@ -29,7 +29,9 @@ func startLoad(c *cluster) *load {
 	for i := range pairs {
 		pairs[i] = quoit.Pair{Key: staticKey(i), Value: []byte(staticKey(i) + " " + strings.Repeat("v", 80))}
 	}
-	if _, err := l.db.MPut(c.t.Context(), pairs); err != nil {
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	if _, err := l.db.MPut(ctx, pairs); err != nil {
 		c.t.Fatal(err)
 	}
 	l.work = oracle.New(l.db, oracle.Options{
@@ -62,7 +64,7 @@ func (l *load) audit() {
 	if wrong, faults := l.work.Wrong(); wrong > 0 {
 		l.t.Errorf("%d wrong answers: %v", wrong, faults)
 	}
-	ctx, cancel := context.WithTimeout(l.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(l.t.Context(), 2*patience)
 	defer cancel()
 	checked, lost, err := l.work.Audit(ctx)
 	if err != nil || len(lost) > 0 || checked == 0 {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
@@ -77,7 +76,7 @@ func (c *cluster) quoit(words ...string) {
 // endsWell stops a server as docker stop does: SIGTERM, and SIGKILL much later.
 func (c *cluster) endsWell(s *server) {
 	c.t.Helper()
-	grace := 30 * time.Second
+	grace := patience
 	c.must(s.ctr.Stop(c.t.Context(), &grace))
 	is, err := c.engine.inspect(c.t.Context(), s)
 	c.must(err)
