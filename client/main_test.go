@@ -6,10 +6,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/quoitdb/quoit/internal/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // inCluster runs a test against a fake cluster of n nodes, in a bubble where
 // time passes only when everybody waits. Nothing may be left running.

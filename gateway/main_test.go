@@ -15,15 +15,15 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"go.uber.org/goleak"
 
+	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/internal/local"
 	"github.com/quoitdb/quoit/manager"
 	"github.com/quoitdb/quoit/node"
 	"github.com/quoitdb/quoit/protocol"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // patience is how long a test waits for what must happen.
 const patience = 2 * time.Minute

@@ -14,16 +14,15 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/internal/member"
 	"github.com/quoitdb/quoit/protocol"
 	"github.com/quoitdb/quoit/snapshot/bucket"
 	"github.com/quoitdb/quoit/snapshot/bucket/buckettest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // nodeA, nodeB, ... are addresses that sort as their names do.
 const (

@@ -13,8 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/keeper"
@@ -23,7 +22,7 @@ import (
 	"github.com/quoitdb/quoit/ring"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // fakeMembers is the rest of the cluster as a connection sees it.
 type fakeMembers struct {

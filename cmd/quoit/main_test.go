@@ -10,8 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/internal/local"
 	"github.com/quoitdb/quoit/manager"
 	"github.com/quoitdb/quoit/node"
@@ -29,7 +28,7 @@ func TestMain(m *testing.M) {
 			os.Unsetenv(name)
 		}
 	}
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 // outcome is what a command left.

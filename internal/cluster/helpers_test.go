@@ -8,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/ring"
-	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // failer is what *testing.T and *rapid.T have in common.
 type failer interface {

@@ -11,9 +11,8 @@ import (
 	"syscall"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/quoitdb/quoit/internal/config"
+	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/manager"
 	"github.com/quoitdb/quoit/node"
 )
@@ -31,7 +30,7 @@ func TestMain(m *testing.M) {
 	case len(os.Args) > 3 && slices.Equal(os.Args[1:3], ServerCommand()):
 		beServer(os.Args[3])
 	}
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 // beServer is what the binary's hidden command does.

@@ -50,6 +50,7 @@ var layers = map[string][]string{
 	"internal/config":            {},
 	"internal/inbox":             {},
 	"internal/need":              {},
+	"internal/leak":              {},
 	"internal/peer":              {"protocol"},
 	"internal/local":             {"manager", "node", "client", "internal/", "snapshot/bucket", "ring"},
 	"internal/bench":             {"client", "protocol", "ring", "internal/"},

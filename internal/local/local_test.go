@@ -14,17 +14,16 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/quoitdb/quoit/client"
 	"github.com/quoitdb/quoit/internal/cluster"
 	"github.com/quoitdb/quoit/internal/freeport"
+	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/manager"
 	"github.com/quoitdb/quoit/node"
 	"github.com/quoitdb/quoit/snapshot/bucket"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // within bounds a test: whatever hangs says so.
 func within(t *testing.T) context.Context {

@@ -14,12 +14,11 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/protocol"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // patience bounds each wait of a connection: far above what a busy machine takes.
 const patience = time.Minute

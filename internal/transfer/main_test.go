@@ -9,12 +9,11 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/quoitdb/quoit/client"
+	"github.com/quoitdb/quoit/internal/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // memory is a store that keeps what is written, and can be told to misbehave.
 type memory struct {

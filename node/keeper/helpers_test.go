@@ -13,9 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/quoitdb/quoit/internal/failpoint"
+	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/wal"
@@ -29,7 +28,7 @@ func TestMain(m *testing.M) {
 	if err := warm(); err != nil {
 		panic(err)
 	}
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 // warm uses the compressor once, whose channels would else belong to the bubble of

@@ -3,7 +3,7 @@ package migrate
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/quoitdb/quoit/internal/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }

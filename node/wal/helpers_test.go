@@ -10,12 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/internal/vfs"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // record returns record number i: its number, and filler of a length that
 // varies with it. A changed, missing or invented record is recognised.

@@ -4,8 +4,8 @@ import (
 	"os"
 	"testing"
 
+	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/snapshot/bucket"
-	"go.uber.org/goleak"
 )
 
 // TestMain lets the test binary play a second process: with roleVariable set it
@@ -15,5 +15,5 @@ func TestMain(m *testing.M) {
 		os.Exit(play(role, os.Args[1:]))
 	}
 	bucket.HurryAll()
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }

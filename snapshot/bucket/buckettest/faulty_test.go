@@ -6,12 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/snapshot/bucket"
 	"github.com/quoitdb/quoit/snapshot/bucket/buckettest"
-	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // faulty returns a bucket that holds "old" under "object", and its decorator.
 func faulty(t *testing.T, decide func(buckettest.Op) buckettest.Fault) (*buckettest.Memory, *buckettest.Faulty) {

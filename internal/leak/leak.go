@@ -1,0 +1,38 @@
+// Package leak fails the tests of a package when goroutines outlive them: whatever is
+// closed, cut off or cancelled must end. It looks once, after all of them, and so does
+// not say which test it was.
+package leak
+
+import (
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// patience is how long goroutines that were told to end may take. goleak's own, half a
+// second, is too short for a machine that is busy with other tests.
+const patience = 30 * time.Second
+
+// Main is what a package's TestMain calls.
+func Main(m *testing.M) {
+	code := m.Run()
+	if code == 0 {
+		if err := find(time.Now().Add(patience)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// find looks until nothing is left, or until it is late.
+func find(late time.Time) error {
+	for {
+		if err := goleak.Find(); err == nil || time.Now().After(late) {
+			return err
+		}
+	}
+}
