@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/quoitdb/quoit/internal/leak"
 )
 
 // binary is the quoit that the tests start, built once for all of them.
@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		}
 		code := m.Run()
 		if code == 0 {
-			if err := goleak.Find(); err != nil {
+			if err := leak.Find(); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				return 1
 			}

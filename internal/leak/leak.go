@@ -20,13 +20,16 @@ const patience = 30 * time.Second
 func Main(m *testing.M) {
 	code := m.Run()
 	if code == 0 {
-		if err := find(time.Now().Add(patience)); err != nil {
+		if err := Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
 	}
 	os.Exit(code)
 }
+
+// Find returns what is left when everything has had its time to end.
+func Find() error { return find(time.Now().Add(patience)) }
 
 // find looks until nothing is left, or until it is late.
 func find(late time.Time) error {

@@ -17,7 +17,7 @@ func TestAGoroutineThatStaysIsFound(t *testing.T) {
 	}
 	close(end)
 	<-done
-	if err := find(time.Now().Add(patience)); err != nil {
+	if err := Find(); err != nil {
 		t.Errorf("one that has ended: %v", err)
 	}
 }
