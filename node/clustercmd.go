@@ -89,9 +89,6 @@ func takeSnapshot(c *conn, args [][]byte) error {
 		c.out = protocol.AppendBulk(c.out, text)
 		return nil
 	}
-	if !c.flush() {
-		return &protocol.Error{Code: protocol.UNAVAILABLE, Message: "the connection ends"}
-	}
 	ctx, cancel := context.WithCancel(c.srv.ctx)
 	defer cancel()
 	go func() {
@@ -103,10 +100,7 @@ func takeSnapshot(c *conn, args [][]byte) error {
 	}()
 	s, err := k.Snapshot(ctx)
 	if err != nil {
-		// Not returned: what the batch had answered has left, and taking back to where this
-		// reply would have begun would send some of it again.
-		c.refuse(&protocol.Error{Code: protocol.UNAVAILABLE, Message: "no new snapshot: " + err.Error()})
-		return nil
+		return &protocol.Error{Code: protocol.UNAVAILABLE, Message: "no new snapshot: " + err.Error()}
 	}
 	c.out = protocol.AppendInt(c.out, int64(s.Sequence))
 	return nil

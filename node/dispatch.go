@@ -24,6 +24,9 @@ type command struct {
 	run handler
 	// keys: it needs a session, and with it a node that serves.
 	keys bool
+	// slow: what the batch has answered leaves first. Here, not in the handler: a reply
+	// is taken back to where it began, which must not be before what has left.
+	slow bool
 }
 
 // commandTable is indexed by protocol.Command, whose type is a byte: no bounds
@@ -59,7 +62,7 @@ func newCommandTable() *commandTable {
 		protocol.CmdCommitMove: {run: managersOwn(protocol.CmdCommitMove)}, protocol.CmdMoveDone: {run: managersOwn(protocol.CmdMoveDone)},
 		protocol.CmdCluster: {run: managersOwn(protocol.CmdCluster)},
 
-		protocol.CmdSnapshot: {run: takeSnapshot},
+		protocol.CmdSnapshot: {run: takeSnapshot, slow: true},
 	}
 	for _, cmd := range protocol.Commands() {
 		t[cmd].keys = cmd.Spec().Flags&(protocol.Write|protocol.Readonly) != 0
@@ -85,6 +88,10 @@ func (c *conn) execute(args [][]byte) {
 	}
 	entry := &c.srv.commands[cmd]
 	if entry.keys && c.session == nil && !c.attach() {
+		return
+	}
+	if entry.slow && !c.flush() {
+		c.closing = true
 		return
 	}
 	c.progress = progress{}
