@@ -244,7 +244,7 @@ func (s *Store) remove(ctx context.Context, key string) error {
 		if err == nil {
 			return nil
 		}
-		if !undecided(err) || !pace.pause(ctx) {
+		if !bucket.IsUndecided(err) || !pace.pause(ctx) {
 			return fmt.Errorf("deleting %s: %w", key, errors.Join(err, ctx.Err()))
 		}
 	}

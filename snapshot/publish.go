@@ -114,7 +114,7 @@ func (s *Store) putManifest(ctx context.Context, m Manifest) (Kept, error) {
 	}
 	for pace := (pacer{wait: s.o.Wait}); ; {
 		_, err := s.bucket.PutIfAbsent(ctx, k.Manifest, body)
-		if err != nil && !undecided(err) {
+		if err != nil && !bucket.IsUndecided(err) {
 			return k, fmt.Errorf("manifest %s: %w", k.Manifest, err)
 		}
 		// Nobody else writes this name: whatever became of the write, these bytes are there or nothing is.

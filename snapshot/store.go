@@ -349,7 +349,7 @@ func (c *change) try(ctx context.Context) (Head, bool, error) {
 		c.store.note(next)
 		return next, true, nil
 	case bucket.IsRetryable(err):
-	case undecided(err):
+	case bucket.IsUndecided(err):
 		c.open = append(c.open, attempt{etag, next})
 	default:
 		return h, true, inDoubt(len(c.open) > 0, fmt.Errorf("head of %s: %w", c.store.node, err))
@@ -380,13 +380,6 @@ func (c *change) settle(h Head, etag bucket.ETag) (Head, bool) {
 	}
 	c.open = slices.DeleteFunc(c.open, func(a attempt) bool { return a.base != etag })
 	return Head{}, false
-}
-
-// undecided reports whether an error of a write leaves open what became of it. A
-// refused condition does: libraries and proxies repeat requests whose reply was
-// lost, and the repetition meets the first.
-func undecided(err error) bool {
-	return errors.Is(err, bucket.ErrConditionFailed) || errors.Is(err, bucket.ErrInDoubt) || bucket.IsRetryable(err)
 }
 
 // inDoubt adds to an error that a write may have happened or may yet happen.

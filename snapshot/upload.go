@@ -46,7 +46,7 @@ func (s *Store) upload(ctx context.Context, key string, size int64, crc uint32, 
 		if err == nil {
 			return nil
 		}
-		if errors.Is(err, errChanged) || !undecided(err) || !pace.pause(ctx) {
+		if errors.Is(err, errChanged) || !bucket.IsUndecided(err) || !pace.pause(ctx) {
 			return errors.Join(err, ctx.Err())
 		}
 		if progress != nil && r.at > 0 {

@@ -126,7 +126,7 @@ func (s *Store) Create(ctx context.Context, d Document) (Document, error) {
 			s.note(d)
 			return d, nil
 		}
-		if !undecided(err) {
+		if !bucket.IsUndecided(err) {
 			return Document{}, fmt.Errorf("creating the cluster document: %w", err)
 		}
 		doubt = doubt || !bucket.IsRetryable(err)
@@ -221,7 +221,7 @@ func (u *update) try(ctx context.Context) (Document, bool, error) {
 		u.store.note(next)
 		return next, true, nil
 	case bucket.IsRetryable(err):
-	case undecided(err):
+	case bucket.IsUndecided(err):
 		u.open = append(u.open, attempt{etag, next})
 	default:
 		return d, true, inDoubt(len(u.open) > 0, fmt.Errorf("cluster document: %w", err))
@@ -264,13 +264,6 @@ func (d Document) has(nonce string) bool { return d.Nonce == nonce || slices.Con
 func sameState(a, b Document) bool {
 	a.Counter, a.Nonce, a.Recent = b.Counter, b.Nonce, b.Recent
 	return reflect.DeepEqual(a, b)
-}
-
-// undecided reports whether an error of a conditional write leaves open what
-// became of it. A refused condition does: libraries and proxies repeat requests
-// whose reply was lost, and the repetition meets the first.
-func undecided(err error) bool {
-	return errors.Is(err, bucket.ErrConditionFailed) || errors.Is(err, bucket.ErrInDoubt) || bucket.IsRetryable(err)
 }
 
 // inDoubt adds to an error that a write may have happened or may yet happen.

@@ -40,3 +40,10 @@ func (e *OpError) Unwrap() error { return e.Err }
 func IsRetryable(err error) bool {
 	return errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrInDoubt)
 }
+
+// IsUndecided reports whether an error of a write leaves open what became of it. A
+// refused condition does: libraries and proxies repeat requests whose reply was
+// lost, and the repetition meets the first.
+func IsUndecided(err error) bool {
+	return errors.Is(err, ErrConditionFailed) || errors.Is(err, ErrInDoubt) || IsRetryable(err)
+}
