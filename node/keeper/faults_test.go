@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/failpoint"
+	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/ring"
 	"github.com/quoitdb/quoit/snapshot"
 	"github.com/quoitdb/quoit/snapshot/bucket"
@@ -372,6 +373,33 @@ func TestALostDiskWithADamagedSnapshotLosesNothingOrIsRefused(t *testing.T) {
 			m.check(m.sent)
 			m.stop()
 		})
+	}
+}
+
+// TestARestoredNodeThatStopsBeforeItsFirstSnapshotStartsAgain: its log begins at a
+// multiple of 8, and the few bytes between that and the end of the snapshot were taken
+// for a gap.
+func TestARestoredNodeThatStopsBeforeItsFirstSnapshotStartsAgain(t *testing.T) {
+	odd := 0
+	for length := range 8 {
+		m := newMachine(t)
+		m.archive = ArchiveOff
+		must(t, m.boot())
+		must(t, m.put(0, 1, "value"))
+		_, err := m.engine.SetMark(engine.Mark{Cluster: strings.Repeat("c", length)}) // Nobody waits for it.
+		must(t, err)
+		must(t, m.cut())
+		must(t, m.restore(Search{Snapshots: true}))
+		if m.log.Start() > m.base.State.LSN {
+			odd++
+		}
+		m.restart()
+		must(t, m.put(1, 2, "later"))
+		m.restart()
+		m.stop()
+	}
+	if odd == 0 {
+		t.Error("every snapshot ended where a log can begin")
 	}
 }
 

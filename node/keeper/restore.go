@@ -295,7 +295,10 @@ func (p *past) joinOwn(s Search, b *Base, pieces []snapshot.LogPiece, end wal.LS
 	switch {
 	case s.Have.Start <= b.State.MinCut():
 		return b // the archive is not even looked at
-	case end >= max(b.State.LSN, s.Have.Start):
+	case end >= b.State.LSN && aligned(end) >= s.Have.Start:
+		if end < s.Have.Start { // The log was begun behind this very end.
+			b.archive = claiming(b.archive, s.Have.Start)
+		}
 		return b
 	case s.Older && end >= b.State.LSN:
 		b.Missing = p.missing(b, pieces, end)
@@ -358,7 +361,8 @@ func reader(s *snapshot.Store, pieces []snapshot.LogPiece, end wal.LSN) func(wal
 	}
 }
 
-// claiming says of an archive that it reaches up to end: what lies between is given up.
+// claiming says of an archive that it reaches up to end: what lies between is nothing,
+// or is given up.
 func claiming(read func(wal.LSN, func([]byte, wal.LSN) error) (wal.LSN, error), end wal.LSN) func(wal.LSN, func([]byte, wal.LSN) error) (wal.LSN, error) {
 	return func(from wal.LSN, fn func([]byte, wal.LSN) error) (wal.LSN, error) {
 		got, err := read(from, fn)
