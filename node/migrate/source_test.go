@@ -386,8 +386,9 @@ func TestASlowTargetHoldsWritersBack(t *testing.T) {
 		wait(2 * time.Millisecond)
 		return nil
 	})
-	quit, done := make(chan struct{}), make(chan error, 1)
-	go func() { done <- w.flood(quit, throttled) }()
+	quit, large, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() { done <- w.flood(quit, large, throttled) }()
+	<-large // The range is more than fits the buffer, and cannot be sealed before it is full.
 	w.start()
 	<-throttled
 	w.settled()
@@ -404,11 +405,13 @@ func TestASlowTargetHoldsWritersBack(t *testing.T) {
 	}
 }
 
-// flood overwrites keys of the range as fast as it may, and tells when it was first
-// held back. Writes to the rest of the ring must not be.
-func (w *world) flood(quit <-chan struct{}, throttled chan<- struct{}) error {
-	tell := sync.OnceFunc(func() { close(throttled) })
+// flood overwrites keys of the range as fast as it may, and tells when it has been
+// through all of them, and when it was first held back. Writes to the rest of the ring
+// must not be.
+func (w *world) flood(quit <-chan struct{}, through, throttled chan<- struct{}) error {
+	pass, tell := sync.OnceFunc(func() { close(through) }), sync.OnceFunc(func() { close(throttled) })
 	defer tell()
+	defer pass()
 	value := bytes.Repeat([]byte("x"), 1000)
 	s := w.a.e.NewSession()
 	for n := 0; ; n++ {
@@ -416,6 +419,9 @@ func (w *world) flood(quit <-chan struct{}, throttled chan<- struct{}) error {
 		case <-quit:
 			return nil
 		default:
+		}
+		if n == 500 {
+			pass()
 		}
 		pos, key := w.key(n % 500)
 		_, err := s.Put(pos, key, value, engine.PutOptions{})
