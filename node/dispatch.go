@@ -54,6 +54,7 @@ func newCommandTable() *commandTable {
 		protocol.CmdSelect: {run: selectDB}, protocol.CmdClient: {run: client}, protocol.CmdCommand: {run: describe},
 		protocol.CmdInfo: {run: info}, protocol.CmdConfig: {run: configGet}, protocol.CmdQuit: {run: quit},
 		protocol.CmdReset: {run: reset}, protocol.CmdTime: {run: timeOfDay},
+		protocol.CmdWatch: {run: watch}, protocol.CmdUnwatch: {run: unwatch},
 
 		protocol.CmdTopology: {run: topology}, protocol.CmdRefresh: {run: refresh},
 		protocol.CmdMigrateRange: {run: moveCommand(protocol.CmdMigrateRange)}, protocol.CmdStageRange: {run: moveCommand(protocol.CmdStageRange)},

@@ -48,6 +48,8 @@ const (
 	CmdQuit
 	CmdReset
 	CmdTime
+	CmdWatch
+	CmdUnwatch
 
 	CmdTopology
 	CmdRegister

@@ -218,6 +218,18 @@ var specs = [commandEnd]Spec{
 		Reply:   "array of unix seconds and microseconds",
 		Summary: "The time of the server.",
 	},
+	CmdWatch: {
+		Name: "WATCH", Arity: -7, Flags: Session,
+		Usage: "id KEY key | PREFIX prefix [STATE] start end version [start end version ...]",
+		Reply: "none: from here on the connection carries pushes, the first of which is `watching`",
+		Summary: "Tells of every change of a key, or of all keys with a prefix, in ranges of the ring, from the versions on that the client has seen. " +
+			"STATE: where it has seen nothing (0), the current values first.",
+	},
+	CmdUnwatch: {
+		Name: "UNWATCH", Arity: 2, Flags: Session,
+		Usage: "id", Reply: "push `unwatched`",
+		Summary: "Ends a watch.",
+	},
 
 	CmdTopology: {
 		Name: "TOPOLOGY", Arity: 1, Flags: Session,

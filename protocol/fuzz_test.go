@@ -204,6 +204,7 @@ func FuzzOptions(f *testing.F) {
 		"PUT k v EX 1 NX GET", "PUT k v IFVERSION 5", "SETEX k 1 v", "EXPIRE k 1 XX GT", "INCRBY k -5", "SCAN 0 MATCH a* COUNT 5",
 		"HELLO 2 AUTH u p SETNAME n", "CLIENT SETINFO LIB-NAME x", "CONFIG GET *", "COMMAND DOCS get", "MSET a b",
 		"REFRESH 7", "MIGRATE_RANGE 1 2 a:1 m", "STAGE_SEAL m 1 2 3", "MOVE_DONE m active",
+		"WATCH 1 KEY k STATE 1 2 3", "WATCH 2 PREFIX p: 0 0 0 5 6 7", "UNWATCH 1",
 	} {
 		f.Add(line)
 	}

@@ -126,6 +126,10 @@ func parseAnySession(c protocol.Command, request [][]byte) (any, error) {
 		return protocol.ParseClient(request)
 	case protocol.CmdConfig:
 		return protocol.ParseConfig(request)
+	case protocol.CmdWatch:
+		return protocol.ParseWatch(request)
+	case protocol.CmdUnwatch:
+		return protocol.ParseUnwatch(request)
 	case protocol.CmdCommand:
 		return len(protocol.AppendCommandReply(nil, request)), nil
 	default:
