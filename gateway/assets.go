@@ -29,7 +29,8 @@ func harden(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		asks := r.Method == http.MethodGet || r.Method == http.MethodHead
+		if !asks && !(r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, movesPath)) {
 			h.Set("Allow", "GET, HEAD")
 			http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
 			return

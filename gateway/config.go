@@ -24,6 +24,7 @@ type Config struct {
 	Seeds       List       `env:"QUOIT_GATEWAY_SEEDS" help:"addresses of nodes to learn the cluster from, parted by commas, beside the manager" want:"host:port,host:port"`
 	Origins     List       `env:"QUOIT_GATEWAY_ORIGINS" help:"origins of the pages that may connect, parted by commas; those that QUOIT_GATEWAY_HOSTS stands for if empty" want:"https://app.example.org,https://example.org:8443"`
 	Hosts       List       `env:"QUOIT_GATEWAY_HOSTS" help:"names under which the gateway is reached (the Host of a request), parted by commas; the loopback names with the port if empty" want:"app.example.org,localhost:7480"`
+	Console     Console    `env:"QUOIT_GATEWAY_CONSOLE" help:"the page for people: off, read (see the cluster) or operate (pause and resume moves too); if empty, operate where only this machine reaches the gateway, else read" want:"off, read or operate"`
 	Open        bool       `env:"QUOIT_ALLOW_UNAUTHENTICATED" envDefault:"false" help:"listen on an address other than loopback although nobody is authenticated"`
 	LogLevel    slog.Level `env:"QUOIT_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error" want:"debug, info, warn or error"`
 

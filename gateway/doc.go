@@ -5,6 +5,8 @@
 //
 //	/v1/node/{address}   WebSocket: a channel to one node of the topology
 //	/v1/cluster          WebSocket: the topology, at once and whenever it changes
+//	/v1/status           GET: how the cluster does, as JSON
+//	/v1/moves/pause      POST: no further move starts; /v1/moves/resume ends that
 //	/                    the files of Seams.Assets
 //	the Redis door       the whole cluster behind one address
 //
@@ -30,7 +32,9 @@
 //
 // Nobody is authenticated yet: AUTH goes to the node on a node's channel and is
 // refused by the Redis door, and the gateway refuses to listen anywhere but on
-// loopback unless it is told that this is meant. It speaks plain HTTP: TLS is for
+// loopback unless it is told that this is meant. So keys can be written by
+// whoever reaches it; to pause moves is left to pages of this machine unless
+// QUOIT_GATEWAY_CONSOLE says otherwise. It speaks plain HTTP: TLS is for
 // what stands in front of it. MGET, MSET, DEL and EXISTS through the Redis door
 // are no transactions.
 //

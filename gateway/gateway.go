@@ -28,7 +28,7 @@ type Seams struct {
 	Assets fs.FS
 	// Listener and RedisListener are used instead of opening the addresses.
 	Listener, RedisListener net.Listener
-	// Dial opens connections to nodes; nil is TCP.
+	// Dial opens connections to nodes and to the manager; nil is TCP.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// Now is the time of day; nil is the machine's.
 	Now func() time.Time
@@ -45,16 +45,17 @@ type Gateway struct {
 	dial   func(ctx context.Context, address string) (net.Conn, error)
 	about  about
 
-	stats  stats
-	clock  *clock
-	budget inbox.Budget
-	roster roster
-	gate   *gate
-	source *source
-	door   *door // nil without the Redis door
-	lobby  *entrance
-	http   *http.Server
-	admin  *admin.Server // nil without one
+	stats   stats
+	clock   *clock
+	budget  inbox.Budget
+	roster  roster
+	gate    *gate
+	source  *source
+	door    *door // nil without the Redis door
+	lobby   *entrance
+	http    *http.Server
+	console *console
+	admin   *admin.Server // nil without one
 
 	stopping chan struct{} // closed when draining begins
 	stop     sync.Once
@@ -111,6 +112,8 @@ func Start(ctx context.Context, c Config, s Seams) (*Gateway, error) {
 	g.cancel = cancel
 	g.running.Go(func() { g.source.run(run) })
 	g.running.Go(func() { g.sweep(run) })
+	g.console = newConsole(g, front.Addr().String())
+	g.running.Go(func() { g.console.run(run) })
 	g.serveHTTP(front, s.Assets)
 	if back != nil {
 		g.door = newDoor(g, back)
@@ -178,7 +181,10 @@ func (g *Gateway) serveHTTP(l net.Listener, files fs.FS) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/node/{address}", g.serveNode)
 	mux.HandleFunc("GET /v1/cluster", g.serveCluster)
-	mux.Handle("/", newAssets(files))
+	mux.HandleFunc("GET /v1/status", g.console.serveStatus)
+	mux.Handle(movesPath+"pause", g.console.change("PAUSE"))
+	mux.Handle(movesPath+"resume", g.console.change("RESUME"))
+	mux.Handle("/", g.console.pages(newAssets(files)))
 	guard := newGuard(&g.config, l.Addr(), &g.stats)
 	g.http = &http.Server{
 		Handler:           harden(guard.check(mux)),

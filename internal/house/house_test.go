@@ -46,7 +46,7 @@ var layers = map[string][]string{
 	"node":                       {"internal/inbox", "internal/md5lanes", "internal/member", "internal/peer", "node/engine", "node/keeper", "node/migrate", "node/wal", "internal/vfs", "internal/cluster", "internal/failpoint", "internal/admin", "internal/config", "snapshot", "snapshot/bucket", "protocol", "ring"},
 	"manager":                    {"internal/member", "internal/peer", "internal/cluster", "internal/admin", "internal/config", "internal/failpoint", "snapshot/bucket", "protocol", "ring"},
 	"client":                     {"protocol", "ring"},
-	"gateway":                    {"client", "internal/inbox", "internal/admin", "internal/config", "protocol", "ring"},
+	"gateway":                    {"client", "internal/inbox", "internal/peer", "internal/admin", "internal/config", "protocol", "ring"},
 	"internal/config":            {},
 	"internal/inbox":             {},
 	"internal/need":              {},
