@@ -20,7 +20,8 @@ import (
 // channel is a WebSocket on /v1/node/{address} with a connection of its own to that
 // node. One goroutine parses what the client sends and passes it on; when the node
 // does not take it, it waits, and so does the client. Another passes the replies
-// on; when the client does not take them, it waits, and so does the node.
+// on, and what a node pushes to those who watch; when the client does not take
+// them, it waits, and so does the node.
 type channel struct {
 	*socket
 	node    net.Conn
@@ -29,7 +30,10 @@ type channel struct {
 	reader stamp
 	in     inbox.Buffer // from the client
 	parser protocol.RequestParser
-	active atomic.Int64 // when something was last asked or answered, coarse
+	active atomic.Int64 // when something was last asked, answered or pushed, coarse
+	// watches says that the node has accepted a WATCH: from then on it pushes. Of the
+	// goroutine that reads from the client.
+	watches bool
 
 	from inbox.Buffer // from the node
 	ends replyEnds
@@ -91,7 +95,12 @@ func (c *channel) run() {
 	defer c.gw.roster.leave(c)
 	defer c.finish()
 	c.gw.stats.channels.Add(1)
-	defer c.gw.stats.channels.Add(-1)
+	defer func() {
+		c.gw.stats.channels.Add(-1)
+		if c.watches {
+			c.gw.stats.watching.Add(-1)
+		}
+	}()
 	c.spawn(func() {
 		defer c.recovered()
 		c.answers()
@@ -212,12 +221,13 @@ func (c *channel) pass() bool {
 			from, requests = c.in.Offset(), 0
 			continue
 		}
-		refusal := c.look(args)
-		if refusal == nil && array {
+		cmd, refusal := c.look(args)
+		begins := cmd == protocol.CmdWatch && !c.watches
+		if refusal == nil && array && !begins {
 			requests++
 			continue
 		}
-		if !c.send(c.in.Between(from, begin), requests) || !c.apart(refusal, args) {
+		if !c.send(c.in.Between(from, begin), requests) || !c.apart(begins, refusal, args) {
 			return false
 		}
 		from, requests = c.in.Offset(), 0
@@ -225,39 +235,72 @@ func (c *channel) pass() bool {
 }
 
 // apart is for what does not go to the node as it came: a request that is refused,
-// and one that was written as a line, which goes on as an array.
-func (c *channel) apart(refusal *protocol.Error, args [][]byte) bool {
+// one that was written as a line, which goes on as an array, and the first WATCH,
+// which begins the watching.
+func (c *channel) apart(begins bool, refusal *protocol.Error, args [][]byte) bool {
 	if refusal != nil {
-		return c.answer(protocol.AppendError(nil, refusal))
+		return c.refuse(refusal)
 	}
 	line := protocol.AppendCommandHeader(nil, len(args))
 	for _, arg := range args {
 		line = protocol.AppendBulk(line, arg)
 	}
+	if begins {
+		return c.beginWatch(line)
+	}
 	return c.send(line, 1)
 }
 
-// look says why a request is not passed on, nil if it is.
-func (c *channel) look(args [][]byte) *protocol.Error {
+// beginWatch passes the first WATCH on and waits for what the node says to it: that
+// decides what the requests behind it are answered with, replies or pushes.
+func (c *channel) beginWatch(request []byte) bool {
+	if !c.due.expectWatch() || !c.ask(request) || !c.due.verdict() {
+		return false
+	}
+	if c.watches = c.due.watches(); c.watches {
+		c.gw.stats.watching.Add(1)
+	}
+	return true
+}
+
+// look says which command a request is, and why it is not passed on, nil if it is. A
+// node answers those who watch to a few commands only, and says itself what is wrong
+// with those.
+func (c *channel) look(args [][]byte) (protocol.Command, *protocol.Error) {
 	cmd, refusal := c.gw.look(args)
 	if cmd == protocol.CmdQuit {
 		c.quit.Store(true)
 	}
-	return refusal
+	switch {
+	case !c.watches:
+	case cmd == protocol.CmdWatch || cmd == protocol.CmdUnwatch || cmd == protocol.CmdPing || cmd == protocol.CmdQuit:
+		refusal = nil
+	case refusal == nil:
+		refusal = &protocol.Error{Code: protocol.ERR, Message: cmd.String() + " on a connection that watches: only WATCH, UNWATCH, PING and QUIT are answered here; open another channel for the rest"}
+	}
+	return cmd, refusal
 }
 
 // send writes requests to the node, which then owes their replies.
 func (c *channel) send(requests []byte, n int) bool {
-	if n == 0 {
-		return true
-	}
-	if !c.due.expect(n) {
-		return false
-	}
+	return n == 0 || c.due.expect(n) && c.ask(requests)
+}
+
+// ask waits until the node takes requests.
+func (c *channel) ask(requests []byte) bool {
 	c.reader.mark(c.gw.clock, writing)
 	_, err := c.node.Write(requests)
 	c.reader.mark(c.gw.clock, running)
 	return err == nil // if not, whoever reads the replies says so
+}
+
+// refuse says why a request was not passed on, in the form that the client expects.
+func (c *channel) refuse(e *protocol.Error) bool {
+	if !c.watches {
+		return c.answer(protocol.AppendError(nil, e))
+	}
+	p := protocol.Push{Kind: protocol.PushRefused, Message: []byte(e.Error())}
+	return c.answer(p.Append(nil))
 }
 
 // answer gives a reply of the gateway's own its place among those of the node.
@@ -277,7 +320,7 @@ func (c *channel) broken(err error) bool {
 		c.end(CloseProtocol, "that is HTTP")
 		return false
 	}
-	if c.answer(protocol.AppendError(nil, protocol.AsError(err))) {
+	if c.refuse(protocol.AsError(err)) {
 		c.leave(CloseProtocol, "what came is no request")
 	}
 	return false
@@ -341,7 +384,7 @@ func (c *channel) deliver(b []byte) bool {
 		}
 		var own []byte
 		if done {
-			own = c.due.arrived()
+			own = c.due.arrived(c.ends.first)
 		}
 		if len(own) > 0 || len(c.out) > 0 {
 			if len(c.out) == 0 {
@@ -367,7 +410,7 @@ func (c *channel) deliver(b []byte) bool {
 // ends the channel when it was only to finish.
 func (c *channel) settle() bool {
 	for {
-		own, leave := c.due.ready()
+		own, leave := c.due.ready(c.ends.begun)
 		if len(own) == 0 {
 			if leave != nil {
 				c.end(leave.code, leave.reason)

@@ -81,6 +81,9 @@ func (b *batch) own(from int) {
 func (v *visitor) add(args [][]byte, wire []byte) {
 	b := &v.batch
 	cmd, refusal := v.gw.look(args)
+	if cmd == protocol.CmdWatch || cmd == protocol.CmdUnwatch {
+		refusal = notHere(cmd)
+	}
 	if refusal != nil {
 		v.deny(refusal)
 		return
@@ -117,6 +120,12 @@ func (v *visitor) deny(e *protocol.Error) {
 	if v.batch.full() {
 		v.perform()
 	}
+}
+
+// notHere is the answer to watching: the pushes of several nodes, each with its own
+// versions, do not make one conversation that a Redis client would understand.
+func notHere(cmd protocol.Command) *protocol.Error {
+	return &protocol.Error{Code: protocol.ERR, Message: cmd.String() + " is for a connection to one node, and does not go through this door: use client.Watch in Go, `quoit watch PREFIX` on the command line, watch in quoit.js, or a channel of the gateway; Redis's WATCH of transactions does not exist here, PUT with IFVERSION does what it is for"}
 }
 
 // single is a request for one key: it goes to the owner as it came.

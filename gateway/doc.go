@@ -19,6 +19,8 @@
 //   - Each command is parsed before it is passed on, and only commands on keys
 //     and about the connection are: what members, the manager and operators say
 //     to each other is answered NOPERM.
+//   - A channel that watches is a pipe for the node's pushes: nothing is kept here, and
+//     a slow page slows its own watch only.
 //   - Replies come in the order of the requests, on both doors. Through the Redis
 //     door requests for one key are executed in their order too; those for
 //     different keys may be executed side by side.

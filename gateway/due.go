@@ -11,21 +11,37 @@ import (
 //
 // Who has called begin, or was told by own to do so, delivers: nobody else writes
 // to the client until ready has said that there is nothing to write.
+//
+// Once the node has accepted a WATCH it owes nothing any more: it pushes. What the
+// gateway has to say then goes between two pushes.
 type due struct {
 	mu         sync.Mutex
 	changed    *sync.Cond
-	list       []debt   // guarded by mu
-	waiting    int      // entries of list that are own replies; guarded by mu
-	delivering bool     // guarded by mu
-	leave      *parting // go when nothing is owed any more; guarded by mu
-	closed     bool     // guarded by mu
+	list       []debt     // guarded by mu
+	waiting    int        // entries of list that are own replies; guarded by mu
+	delivering bool       // guarded by mu
+	inside     bool       // what was delivered last ends within a reply or a push; guarded by mu
+	watch      watchState // guarded by mu
+	leave      *parting   // go when nothing is owed any more; guarded by mu
+	closed     bool       // guarded by mu
 }
 
-// debt is a number of replies that the node owes, or a reply of the gateway's own.
+// debt is a number of replies that the node owes, the last of which may be that to a
+// WATCH; or a reply of the gateway's own.
 type debt struct {
-	node int
-	own  []byte
+	node  int
+	watch bool
+	own   []byte
 }
+
+// watchState is what has become of the first WATCH.
+type watchState uint8
+
+const (
+	watchNone     watchState = iota // none was sent, or it was refused
+	watchAsked                      // the node has not answered yet
+	watchAccepted                   // from now on there are pushes, and no replies
+)
 
 // parting is how a channel ends.
 type parting struct {
@@ -44,15 +60,52 @@ func (d *due) init() { d.changed = sync.NewCond(&d.mu) }
 func (d *due) expect(n int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.owe(n)
+}
+
+// owe is expect with mu held.
+func (d *due) owe(n int) bool {
 	if d.closed || d.leave != nil {
 		return false
 	}
-	if last := len(d.list) - 1; last >= 0 && d.list[last].own == nil {
+	switch last := len(d.list) - 1; {
+	case d.watch == watchAccepted: // what comes is not counted
+	case last >= 0 && d.list[last].own == nil:
 		d.list[last].node += n
-		return true
+	default:
+		d.list = append(d.list, debt{node: n})
 	}
-	d.list = append(d.list, debt{node: n})
 	return true
+}
+
+// expectWatch notes that the node is going to be asked to watch, for the first time.
+func (d *due) expectWatch() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.owe(1) {
+		return false
+	}
+	d.list[len(d.list)-1].watch = true
+	d.watch = watchAsked
+	return true
+}
+
+// verdict waits for what the node says to the first WATCH. False means that the
+// channel ends.
+func (d *due) verdict() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.watch == watchAsked && !d.closed {
+		d.changed.Wait()
+	}
+	return !d.closed
+}
+
+// watches says whether pushes come, and no replies.
+func (d *due) watches() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.watch == watchAccepted
 }
 
 // own queues a reply of the gateway's own. deliver says that the caller must call
@@ -68,7 +121,7 @@ func (d *due) own(reply []byte) (deliver, open bool) {
 	}
 	d.list = append(d.list, debt{own: reply})
 	d.waiting++
-	if d.delivering || len(d.list) > 1 {
+	if d.delivering || d.inside || len(d.list) > 1 {
 		return false, true
 	}
 	d.delivering = true
@@ -85,32 +138,55 @@ func (d *due) begin() {
 	d.delivering = true
 }
 
-// arrived notes a reply of the node and returns the own ones that follow it. A
-// reply that nobody asked for is none of the gateway's business.
-func (d *due) arrived() []byte {
+// arrived notes a reply of the node, whose first byte is kind, or a push, and returns
+// the own ones that follow it. A reply that nobody asked for is none of the gateway's
+// business.
+func (d *due) arrived(kind byte) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.list) == 0 || d.list[0].own != nil {
+	switch {
+	case d.watch == watchAccepted:
+		return d.take()
+	case len(d.list) == 0 || d.list[0].own != nil:
 		return nil
 	}
 	if d.list[0].node--; d.list[0].node > 0 {
 		return nil
 	}
+	if d.list[0].watch {
+		d.decide(kind)
+	}
 	d.pop()
 	return d.take()
 }
 
+// decide takes the node's answer to the first WATCH: a push is an array, and a plain
+// error leaves everything as it was. Called with mu held.
+func (d *due) decide(kind byte) {
+	d.watch = watchNone
+	if kind == '*' {
+		d.watch = watchAccepted
+	}
+	d.changed.Broadcast()
+}
+
 // ready returns the own replies whose turn it is. When there are none the right to
-// deliver is given up, and leave is how to end the channel if all is said.
-func (d *due) ready() (own []byte, leave *parting) {
+// deliver is given up, and leave is how to end the channel if all is said. inside says
+// that what was delivered ends within a reply or a push of the node: nothing of the
+// gateway's can follow it yet.
+func (d *due) ready(inside bool) (own []byte, leave *parting) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if own = d.take(); len(own) > 0 {
+	d.inside = inside
+	if !inside {
+		own = d.take()
+	}
+	if len(own) > 0 {
 		return own, nil
 	}
 	d.delivering = false
 	d.changed.Broadcast()
-	if len(d.list) == 0 {
+	if d.settled() {
 		leave = d.leave
 	}
 	return nil, leave
@@ -141,8 +217,12 @@ func (d *due) last(p *parting) bool {
 	if d.leave == nil {
 		d.leave = p
 	}
-	return len(d.list) == 0 && !d.delivering
+	return d.settled() && !d.delivering
 }
+
+// settled says that nobody waits for anything. Nobody waits for the rest of a push:
+// whoever watches goes on elsewhere, from what it was told. Called with mu held.
+func (d *due) settled() bool { return len(d.list) == 0 || d.watch == watchAccepted && d.inside }
 
 // owes says whether the client waits for something.
 func (d *due) owes() bool {

@@ -15,7 +15,7 @@ type stats struct {
 	accepted, refusedFull, refusedAddress         atomic.Uint64
 	wrongHost, wrongOrigin, wrongProtocol         atomic.Uint64
 	notMember, unreachable                        atomic.Uint64
-	channels, feeds, redis                        atomic.Int64
+	channels, watching, feeds, redis              atomic.Int64
 	commands                                      [256]atomic.Uint64 // by protocol.Command
 	denied, errors, messagesIn, messagesOut       atomic.Uint64
 	bytesIn, bytesOut                             atomic.Uint64
@@ -47,6 +47,7 @@ func (g *Gateway) writeMetrics(w io.Writer) {
 		{"quoit_gateway_epoch", uint64(g.source.view.Load().epoch)},
 		{"quoit_gateway_connections", uint64(g.gate.count())},
 		{`quoit_gateway_clients{door="node"}`, uint64(s.channels.Load())},
+		{"quoit_gateway_watching", uint64(s.watching.Load())},
 		{`quoit_gateway_clients{door="cluster"}`, uint64(s.feeds.Load())},
 		{`quoit_gateway_clients{door="redis"}`, uint64(s.redis.Load())},
 		{"quoit_gateway_buffer_bytes", uint64(g.budget.Used())},

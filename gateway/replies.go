@@ -10,6 +10,7 @@ import (
 // are cut: a large value is passed on as it comes and never held whole.
 type replyEnds struct {
 	kind  byte // of the line that is being read, 0 between lines
+	first byte // of the reply that is being read, or was read last
 	line  [24]byte
 	have  int     // bytes of line
 	skip  int64   // bytes left of a bulk string, with its line end
@@ -40,6 +41,9 @@ func (e *replyEnds) next(b []byte) (n int, done bool, err error) {
 		n++
 		switch {
 		case e.kind == 0:
+			if !e.begun {
+				e.first = c
+			}
 			e.kind, e.have, e.begun = c, 0, true
 		case c != '\n':
 			if err := e.gather(c); err != nil {
