@@ -75,12 +75,16 @@ func (f *follower) current() cluster.Document {
 // together: that error is returned.
 func (f *follower) run(ctx context.Context) error {
 	pause := f.poll
+	var told trouble
 	for f.rest(ctx, pause) {
 		err := f.read(ctx)
 		var refused *refusedError
 		switch {
 		case err == nil:
 			pause = f.poll
+			if told.over() {
+				f.log.Info("follows the cluster's document again")
+			}
 			continue
 		case errors.As(err, &refused):
 			return refused.err
@@ -92,9 +96,36 @@ func (f *follower) run(ctx context.Context) error {
 			pause = min(2*pause, lastRetry)
 		}
 		f.stats.documentErrors.Add(1)
-		f.log.Warn("cannot follow the cluster's document; serving goes on with the last one", "err", err)
+		if told.news(err, time.Now()) {
+			f.log.Warn("cannot follow the cluster's document; serving goes on with the last one", "err", err)
+		}
 	}
 	return nil
+}
+
+// tellAgain is how often the log says that something still fails.
+const tellAgain = time.Minute
+
+// trouble keeps the log from saying the same at every try.
+type trouble struct {
+	text string
+	at   time.Time // when the log was told; zero while all is well
+}
+
+// news says whether the log should be told of a failure.
+func (t *trouble) news(err error, now time.Time) bool {
+	if text := err.Error(); t.at.IsZero() || text != t.text || now.Sub(t.at) >= tellAgain {
+		t.text, t.at = text, now
+		return true
+	}
+	return false
+}
+
+// over says whether something had failed, and forgets it.
+func (t *trouble) over() bool {
+	failed := !t.at.IsZero()
+	*t = trouble{}
+	return failed
 }
 
 // rest waits for a hint, at most for pause, and keeps readings apart: a crowd of

@@ -345,3 +345,32 @@ func TestAFullDiskDoesNotKeepARangeSealed(t *testing.T) {
 		t.Errorf("%d readings in %v without a chance", reads, time.Since(began))
 	}
 }
+
+// TestTheLogIsNotToldTheSameAtEveryTry: while the bucket was away the log had a line
+// every two seconds.
+func TestTheLogIsNotToldTheSameAtEveryTry(t *testing.T) {
+	var told trouble
+	now := time.Unix(0, 0)
+	for i, step := range []struct {
+		err   string
+		after time.Duration
+		news  bool
+	}{
+		{"away", 0, true},
+		{"away", 2 * time.Second, false},
+		{"denied", 2 * time.Second, true},
+		{"denied", 59 * time.Second, false},
+		{"denied", time.Second, true},
+	} {
+		now = now.Add(step.after)
+		if got := told.news(errors.New(step.err), now); got != step.news {
+			t.Errorf("step %d, %s: news: %v", i, step.err, got)
+		}
+	}
+	if !told.over() || told.over() {
+		t.Error("it is over once")
+	}
+	if !told.news(errors.New("denied"), now) {
+		t.Error("after it was over, the same is news")
+	}
+}

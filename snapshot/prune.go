@@ -239,7 +239,7 @@ func (s *Store) confirm(ctx context.Context) error {
 // remove deletes an object that nothing can refer to any more. A deletion whose
 // outcome is not known is made again.
 func (s *Store) remove(ctx context.Context, key string) error {
-	for pace := (pacer{wait: s.o.Wait}); ; {
+	for pace := newPacer(s.o.Wait); ; {
 		err := s.bucket.Delete(ctx, key)
 		if err == nil {
 			return nil

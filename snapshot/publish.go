@@ -112,7 +112,7 @@ func (s *Store) putManifest(ctx context.Context, m Manifest) (Kept, error) {
 		Sequence: m.Sequence, Manifest: s.keys.manifest(m.Sequence, s.o.Nonce()), SHA256: hashOf(body), Snapshot: m.Snapshot,
 		Incarnation: m.Incarnation, Created: m.Created, HLC: m.HLC, Entries: m.Entries(), Size: m.Size(),
 	}
-	for pace := (pacer{wait: s.o.Wait}); ; {
+	for pace := newPacer(s.o.Wait); ; {
 		_, err := s.bucket.PutIfAbsent(ctx, k.Manifest, body)
 		if err != nil && !bucket.IsUndecided(err) {
 			return k, fmt.Errorf("manifest %s: %w", k.Manifest, err)

@@ -294,7 +294,7 @@ func (s *Store) change(ctx context.Context, fn func(Head) (Head, error)) (Head, 
 		return Head{}, ctx.Err()
 	}
 	c := change{store: s, fn: fn}
-	for pace := (pacer{wait: s.o.Wait}); ; {
+	for pace := newPacer(s.o.Wait); ; {
 		h, done, err := c.try(ctx)
 		if done {
 			return h, err

@@ -16,13 +16,15 @@ import (
 
 // archive is the log's way into the bucket.
 type archive struct {
-	turn chan struct{} // held by whoever sends pieces
+	turn  chan struct{} // held by whoever sends pieces
+	stall stall
 
 	mu   sync.Mutex
-	to   wal.LSN // up to which the bucket has the log; guarded by mu
-	tail int     // pieces in the head; guarded by mu
-	part int     // of these in the manifest that is being made; guarded by mu
-	err  error   // of the last try; guarded by mu
+	to   wal.LSN   // up to which the bucket has the log; guarded by mu
+	tail int       // pieces in the head; guarded by mu
+	part int       // of these in the manifest that is being made; guarded by mu
+	err  error     // of the last try; guarded by mu
+	told time.Time // when the log was told of err; guarded by mu
 }
 
 func (a *archive) init() { a.turn = make(chan struct{}, 1) }
@@ -120,11 +122,20 @@ func (k *Keeper) archiveFailed(ctx context.Context, err error) {
 	a := &k.archive
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err != nil && (a.err == nil || a.err.Error() != err.Error()) {
+	switch now := k.o.Now(); {
+	case err != nil && (a.err == nil || now.Sub(a.told) >= tellAgain):
+		// Its words change with every try, as the log grows: they are no news.
 		k.o.Logger.Warn("the log's archive falls behind; it is tried again", "err", err)
+		a.told = now
+	case err == nil && a.err != nil:
+		k.o.Logger.Info("the log's archive gets on again", "to", a.to)
+		k.reached()
 	}
 	a.err = err
 }
+
+// tellAgain is how often the log says that the archive still fails.
+const tellAgain = time.Minute
 
 // send archives the log behind from, until the archive has reached enough. With closed
 // only segments that are full; else what the log's mode has not synced yet is synced
@@ -145,6 +156,7 @@ func (k *Keeper) send(ctx context.Context, from, enough wal.LSN, closed bool) er
 	if from >= enough || from >= k.o.Log.Durable() {
 		return nil
 	}
+	defer k.archive.stall.rest()
 	pieces, err := k.o.Log.Pieces(from)
 	if err != nil {
 		return fmt.Errorf("archive the log: %w", err)
@@ -174,6 +186,7 @@ func (k *Keeper) sendPiece(ctx context.Context, p wal.Piece) error {
 	if piece.FirstMS, piece.LastMS, err = k.times(p, body.Bytes()); err != nil {
 		return err
 	}
+	k.archive.stall.ask(k.o.Now(), int64(body.Len()))
 	if _, err := k.o.Store.Archive(ctx, piece, body.Bytes()); err != nil {
 		return err
 	}

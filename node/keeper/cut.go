@@ -44,8 +44,11 @@ type cutting struct {
 }
 
 func (c *cutting) run() (snapshot.Manifest, error) {
+	defer c.stall.rest()
 	// The bucket is asked first: while it is away nothing is written for nothing.
+	c.stall.ask(c.o.Now(), 0)
 	current, err := c.current(c.ctx)
+	c.stall.rest()
 	if err != nil {
 		return current, err
 	}
@@ -265,6 +268,7 @@ func (c *cutting) publish(state *engine.State) (snapshot.Manifest, error) {
 			return snapshot.Manifest{}, err
 		}
 	}
+	c.stall.rest() // the archive has its own
 	log, err := c.cover(c.ctx, state.MinCut(), state.LSN)
 	if err != nil {
 		return snapshot.Manifest{}, err
@@ -279,6 +283,7 @@ func (c *cutting) publish(state *engine.State) (snapshot.Manifest, error) {
 	if err := c.o.Points.Hit("keeper.publish"); err != nil {
 		return m, err
 	}
+	c.stall.ask(c.o.Now(), int64(len(c.parts))*slowest/10) // each is looked at
 	if m, err = c.o.Store.Publish(c.ctx, m); err != nil {
 		return m, err
 	}
@@ -293,8 +298,14 @@ func (c *cutting) upload(p *snapshot.Part) error {
 	if err != nil {
 		return err
 	}
+	sent, most := int64(0), int64(0)
+	c.stall.ask(c.o.Now(), 0)
 	p.Key, err = c.o.Store.UploadPart(c.ctx, p.PartInfo, file, func(n int64) {
 		c.progress(phaseUpload, func(s *Status) { s.Done += n })
+		if sent += n; sent > most { // what is sent once more is no progress
+			most = sent
+			c.stall.ask(c.o.Now(), 0)
+		}
 	})
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err

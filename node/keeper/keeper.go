@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quoitdb/quoit/node/wal"
@@ -24,7 +25,9 @@ type Keeper struct {
 	folder folder
 
 	wake    chan struct{} // a token: somebody waits for a snapshot
+	back    atomic.Bool   // the bucket has been away, and answers again
 	archive archive
+	stall   stall // of claims and cuts
 
 	// Of the goroutine that cuts.
 	base    snapshot.Manifest // the local snapshot, as published; zero if there is none
@@ -152,6 +155,8 @@ func (k *Keeper) claim(ctx context.Context) bool {
 }
 
 func (k *Keeper) tryClaim(ctx context.Context) error {
+	k.stall.ask(k.o.Now(), 0)
+	defer k.stall.rest()
 	h, err := k.o.Store.Claim(ctx, k.o.Cluster, k.o.Incarnation)
 	if err != nil {
 		return err
@@ -210,7 +215,13 @@ func (k *Keeper) runCuts(ctx context.Context) {
 	for ctx.Err() == nil {
 		asked := k.takeWaiting()
 		now := k.o.Now()
-		if len(asked) == 0 && (!k.triggered(due, now) || now.Before(retryAt)) {
+		if k.back.Swap(false) && !retryAt.IsZero() {
+			retryAt, pause = now, k.o.Retry
+		}
+		// One that failed is tried again whoever had wanted it, or its failure would stand
+		// in the status until the next one is due.
+		wanted := !retryAt.IsZero() && !now.Before(retryAt) || retryAt.IsZero() && k.triggered(due, now)
+		if len(asked) == 0 && !wanted {
 			k.sleep(ctx, k.o.Pace)
 			continue
 		}
@@ -230,6 +241,16 @@ func (k *Keeper) runCuts(ctx context.Context) {
 			return
 		}
 		k.sweep(ctx)
+	}
+}
+
+// reached notes that the bucket answers again: a snapshot that has failed need not wait
+// for the end of its pause.
+func (k *Keeper) reached() {
+	k.back.Store(true)
+	select {
+	case k.wake <- struct{}{}:
+	default:
 	}
 }
 

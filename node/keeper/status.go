@@ -86,13 +86,13 @@ func (k *Keeper) Status() Status {
 	lag, archiveErr := k.archive.lag(k.o)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := k.status
+	s, now := k.status, k.o.Now()
 	s.Uncovered, s.ArchiveLag, s.AgeMS = uncovered, lag, -1
 	since := "there is no snapshot yet"
 	if m := k.newest.manifest; k.newest.known {
 		created := time.UnixMilli(m.Created)
 		s.Sequence, s.Created, s.Size, s.Entries = m.Sequence, m.Created, m.Size(), m.Entries()
-		s.AgeMS = max(0, k.o.Now().Sub(created).Milliseconds())
+		s.AgeMS = max(0, now.Sub(created).Milliseconds())
 		since = "no snapshot since " + created.UTC().Format(time.RFC3339)
 	}
 	s.State = "ok"
@@ -103,6 +103,10 @@ func (k *Keeper) Status() Status {
 		s.State = fmt.Sprintf("%s; %s: %v", since, s.what, s.err)
 	case archiveErr != nil:
 		s.State = fmt.Sprintf("the log's archive is %d bytes behind: %v", lag, archiveErr)
+	case k.stall.silent(now) > 0:
+		s.State = fmt.Sprintf("%s; the bucket has not answered for %s", since, k.stall.silent(now))
+	case k.archive.stall.silent(now) > 0:
+		s.State = fmt.Sprintf("the log's archive is %d bytes behind; the bucket has not answered for %s", lag, k.archive.stall.silent(now))
 	case !k.claimed:
 		s.State = "starting" // nobody has asked the bucket yet
 	}

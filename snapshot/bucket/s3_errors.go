@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -182,7 +183,14 @@ func (e *s3Error) text() string {
 		return fmt.Sprintf("answer %d %.80s (%.200s)", r.StatusCode, r.Code, r.Message)
 	}
 	var u *url.Error
-	if errors.As(e.err, &u) {
+	var op *net.OpError
+	switch {
+	case errors.As(e.err, &op):
+		// Without this end's port: it is another one each time, and no news.
+		far := *op
+		far.Source = nil
+		return far.Error()
+	case errors.As(e.err, &u):
 		return fmt.Sprintf("%v", u.Err) // Without the address, which where has.
 	}
 	return fmt.Sprintf("%.300s", e.err.Error())

@@ -463,3 +463,19 @@ func appendOverABadLine(t *testing.T, s *buckettest.S3, wire *buckettest.Wire) {
 		t.Errorf("not every fate was met: %v", count)
 	}
 }
+
+// TestAnErrorReadsTheSameAtEveryTry: each connection has a port of its own at this end,
+// which made every error another one, and news for every log.
+func TestAnErrorReadsTheSameAtEveryTry(t *testing.T) {
+	faulty, wire, _ := wired(t)
+	wire.Decide(inTurn(http.MethodGet, buckettest.Cut{Reset: true}))
+	seen := map[string]bool{}
+	for range 3 {
+		_, err := faulty.Get(t.Context(), "object")
+		wantKind(t, err, bucket.ErrUnavailable)
+		seen[err.Error()] = true
+	}
+	if len(seen) != 1 {
+		t.Errorf("%d texts of one and the same error: %v", len(seen), seen)
+	}
+}

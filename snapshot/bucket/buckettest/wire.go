@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -20,6 +21,8 @@ type Cut struct {
 	Body func([]byte)
 	// Lost breaks the connection, and the store never sees the request.
 	Lost bool
+	// Reset has the other end told of a broken connection by a reset.
+	Reset bool
 	// Status and Code, if set, are answered instead of asking the store.
 	Status int
 	Code   string
@@ -94,6 +97,9 @@ func (w *Wire) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		}
 	}
 	switch {
+	case cut.Reset:
+		reset(rw)
+		return
 	case cut.Lost:
 		panic(http.ErrAbortHandler)
 	case cut.Status != 0:
@@ -103,6 +109,18 @@ func (w *Wire) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		done = w.ask(r)
 	}
 	reply(rw, done, cut)
+}
+
+// reset ends the connection without the courtesy of a FIN.
+func reset(rw http.ResponseWriter) {
+	c, _, err := http.NewResponseController(rw).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = c.Close()
 }
 
 func (w *Wire) ask(r *http.Request) *httptest.ResponseRecorder {
