@@ -38,14 +38,17 @@ func (f *fleet) keeper() *process {
 
 // snapshot has a node take a snapshot, and returns what it says; an error if the
 // connection ends before.
-func snapshot(p *process) (string, error) {
+func snapshot(p *process) (string, error) { return ask(p, "SNAPSHOT") }
+
+// ask sends a node one line, and returns the first of its answer.
+func ask(p *process, request string) (string, error) {
 	c, err := net.Dial("tcp", p.name)
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
-	if _, err := io.WriteString(c, "SNAPSHOT\r\n"); err != nil {
+	if _, err := io.WriteString(c, request+"\r\n"); err != nil {
 		return "", err
 	}
 	line, err := bufio.NewReader(c).ReadString('\n')

@@ -19,6 +19,12 @@ var binary string
 // than they work.
 const parallel = "8"
 
+// toxics are where goroutines of toxiproxy stay when it has cut a connection short.
+var toxics = []string{
+	"github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run",
+	"github.com/Shopify/toxiproxy/v2.(*ToxicLink).read",
+}
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if err := flag.Set("test.parallel", parallel); err != nil {
@@ -39,7 +45,7 @@ func TestMain(m *testing.M) {
 		}
 		code := m.Run()
 		if code == 0 {
-			if err := leak.Find(); err != nil {
+			if err := leak.Find(toxics...); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				return 1
 			}

@@ -258,6 +258,12 @@ type load struct {
 // startLoad fills the cluster with static keys and starts the workers.
 func startLoad(t *testing.T, address string) *load {
 	t.Helper()
+	return observedLoad(t, address, func(error) {})
+}
+
+// observedLoad is startLoad with somebody who is told how each operation ended.
+func observedLoad(t *testing.T, address string, observe func(error)) *load {
+	t.Helper()
 	db, err := client.Open(t.Context(), []string{address}, client.WithDialTimeout(time.Second))
 	if err != nil {
 		t.Fatal(err)
@@ -273,7 +279,10 @@ func startLoad(t *testing.T, address string) *load {
 	if _, err := db.MPut(ctx, pairs); err != nil {
 		t.Fatal(err)
 	}
-	l.work = oracle.New(db, oracle.Options{Prefix: "r:", Workers: 6, Registers: 40, Rate: 600, Timeout: 60 * time.Second})
+	l.work = oracle.New(db, oracle.Options{
+		Prefix: "r:", Workers: 6, Registers: 40, Rate: 600, Timeout: 60 * time.Second,
+		Observe: func(_ time.Time, _ time.Duration, err error) { observe(err) },
+	})
 	l.work.Start(context.WithoutCancel(t.Context()))
 	return l
 }

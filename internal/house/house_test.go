@@ -62,7 +62,7 @@ var layers = map[string][]string{
 	"internal/restore":           {"snapshot", "snapshot/bucket", "node/wal", "node/engine", "internal/cluster", "internal/transfer", "client", "ring"},
 	"cmd/quoit":                  {"manager", "node", "gateway", "client", "snapshot", "snapshot/bucket", "internal/", "protocol", "ring"},
 	"tools/compare":              {"internal/freeport"},
-	"integration":                {"manager", "node", "client", "snapshot", "internal/", "protocol", "ring"},
+	"integration":                {"manager", "node", "client", "snapshot", "snapshot/bucket", "internal/", "protocol", "ring"},
 	"integration/containers":     {"manager", "node", "gateway", "client", "snapshot/bucket", "internal/"},
 }
 

@@ -119,9 +119,14 @@ func (w *Workload) Wrong() (int64, []string) {
 // Audit reads every key once more and returns how many were checked, and what was
 // lost or wrong. Call it after Halt.
 func (w *Workload) Audit(ctx context.Context) (checked int, lost []string, err error) {
+	return w.AuditOf(ctx, w.db)
+}
+
+// AuditOf is Audit of another store that must hold the same: one that was restored.
+func (w *Workload) AuditOf(ctx context.Context, db Store) (checked int, lost []string, err error) {
 	for _, registers := range w.workers {
 		for _, r := range registers {
-			value, err := w.db.Get(ctx, r.key)
+			value, err := db.Get(ctx, r.key)
 			if err != nil && !errors.Is(err, client.ErrNotFound) {
 				return checked, lost, fmt.Errorf("audit %s: %w", r.key, err)
 			}
