@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"strings"
@@ -79,7 +80,7 @@ func takeSnapshot(c *conn, args [][]byte) error {
 	}
 	k := c.srv.members.keeping()
 	if k == nil {
-		return &protocol.Error{Code: protocol.UNAVAILABLE, Message: "there are no snapshots yet: " + c.srv.state.view().why}
+		return &protocol.Error{Code: protocol.UNAVAILABLE, Message: "there are no snapshots yet: " + cmp.Or(c.srv.state.view().why, "the node has only just begun to serve; ask again")}
 	}
 	if status {
 		text, err := json.Marshal(k.Status())

@@ -61,7 +61,7 @@ var layers = map[string][]string{
 	"internal/restoretest":       {"snapshot", "snapshot/bucket", "node/wal", "node/engine", "internal/vfs", "ring"},
 	"internal/restore":           {"snapshot", "snapshot/bucket", "node/wal", "node/engine", "internal/cluster", "internal/transfer", "client", "ring"},
 	"cmd/quoit":                  {"manager", "node", "gateway", "client", "snapshot", "snapshot/bucket", "internal/", "protocol", "ring"},
-	"tools/compare":              {"internal/freeport"},
+	"tools/compare":              {"client", "snapshot", "snapshot/bucket", "internal/freeport", "internal/restore"},
 	"integration":                {"manager", "node", "client", "snapshot", "snapshot/bucket", "internal/", "protocol", "ring"},
 	"integration/containers":     {"manager", "node", "gateway", "client", "snapshot/bucket", "internal/"},
 }
