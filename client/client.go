@@ -21,6 +21,9 @@ type Client struct {
 	routing atomic.Pointer[routing] // never nil once Open has returned
 	routes  sync.Mutex              // held to change routing; guards retired
 	retired []*node                 // left the cluster, may still owe replies
+
+	watching sync.Mutex
+	watches  map[*watchConn]struct{} // connections of watches; guarded by watching
 }
 
 // Open connects to a cluster. The seeds are addresses of any of its nodes or of
@@ -34,7 +37,7 @@ func Open(ctx context.Context, seeds []string, opts ...Option) (*Client, error) 
 	if err := o.validate(seeds); err != nil {
 		return nil, err
 	}
-	c := &Client{env: newEnvironment(o)}
+	c := &Client{env: newEnvironment(o), watches: make(map[*watchConn]struct{})}
 	for _, address := range seeds {
 		n := newNode(c.env, address, address, 1)
 		n.seed = true
@@ -43,7 +46,7 @@ func Open(ctx context.Context, seeds []string, opts ...Option) (*Client, error) 
 	if err := c.bootstrap(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	c.env.spawn(c.watch)
+	c.env.spawn(c.lookAfter)
 	return c, nil
 }
 
@@ -71,13 +74,14 @@ func (c *Client) Close() error {
 		for _, n := range c.everyNode() {
 			n.close(ErrClosed)
 		}
+		c.eachWatch(func(k *watchConn) { k.close(ErrClosed) })
 	}
 	c.env.running.Wait()
 	return nil
 }
 
-// watch looks after the connections until the client is closed.
-func (c *Client) watch() {
+// lookAfter looks after the connections until the client is closed.
+func (c *Client) lookAfter() {
 	ticker := time.NewTicker(max(c.env.health/2, time.Millisecond))
 	defer ticker.Stop()
 	for {
@@ -86,6 +90,7 @@ func (c *Client) watch() {
 			for _, n := range c.everyNode() {
 				n.tick()
 			}
+			c.eachWatch((*watchConn).tick)
 		case <-c.env.ctx.Done():
 			return
 		}

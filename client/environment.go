@@ -74,3 +74,12 @@ func (e *environment) sleep(ctx context.Context, d time.Duration) {
 	case <-e.ctx.Done():
 	}
 }
+
+func (e *environment) dialStream(ctx context.Context, dial string) (Conn, error) {
+	e.stats.dials.Add(1)
+	stream, err := e.dialer(ctx, dial)
+	if err != nil {
+		return nil, &dialError{address: dial, err: err}
+	}
+	return stream, nil
+}

@@ -112,6 +112,39 @@ func ExampleClient_Scan() {
 	// cart:2 = value of cart:2
 }
 
+// A cache that is always up to date: what is there, and then whatever changes.
+func ExampleClient_Watch() {
+	ctx := context.Background()
+	db, done := open(ctx)
+	defer done()
+	db.Put(ctx, "flag:dark", []byte("on"))
+
+	flags := make(map[string]string)
+	for change, err := range db.Watch(ctx, "flag:", client.WatchOptions{State: true}) {
+		if err != nil {
+			fmt.Println(err) // ctx has ended, or the cluster refuses
+			return
+		}
+		switch change.Kind {
+		case client.ChangePut:
+			flags[change.Key] = string(change.Value)
+		case client.ChangeDelete:
+			delete(flags, change.Key)
+		case client.ChangeSynced: // flags is complete from here on
+			fmt.Println(flags)
+			db.Put(ctx, "flag:beta", []byte("off")) // somebody else, perhaps
+			continue
+		}
+		if len(flags) == 2 {
+			break
+		}
+	}
+	fmt.Println(flags)
+	// Output:
+	// map[flag:dark:on]
+	// map[flag:beta:off flag:dark:on]
+}
+
 func ExampleClient_Increment() {
 	ctx := context.Background()
 	db, done := open(ctx)

@@ -26,6 +26,10 @@ type FakeCluster struct {
 	nodes   map[string]*FakeNode
 	data    map[string]fakeEntry
 	version uint64
+
+	history  map[string]fakeChange // the newest of every key, for watches
+	horizon  uint64                // deletes below it are forgotten
+	patience int                   // pushes that may wait for a slow reader; 0: any number
 }
 
 type fakeEntry struct {
@@ -48,6 +52,10 @@ type FakeNode struct {
 	busy    sync.WaitGroup
 	// script is asked before each request, without mu held; nil: serve all.
 	script func(name string, args [][]byte) fakeAct
+
+	watches map[net.Conn]*fakeWatch
+	onWatch func(*fakeWatch, protocol.Watch) // answers WATCH instead
+	deaf    bool                             // does not answer PING on connections that watch
 }
 
 // fakeAct is what a script wants for a request; the zero value is to serve it.
@@ -62,7 +70,7 @@ var errRefused = errors.New("connection refused")
 
 // NewFakeCluster has nodes at n1:7401, n2:7401... and epoch 1.
 func NewFakeCluster(n int) *FakeCluster {
-	f := &FakeCluster{name: "fake", nodes: map[string]*FakeNode{}, data: map[string]fakeEntry{}}
+	f := newFakeCluster("fake")
 	for i := range n {
 		f.Add(fakeAddress(i + 1))
 	}
@@ -70,11 +78,15 @@ func NewFakeCluster(n int) *FakeCluster {
 	return f
 }
 
+func newFakeCluster(name string) *FakeCluster {
+	return &FakeCluster{name: name, nodes: map[string]*FakeNode{}, data: map[string]fakeEntry{}, history: map[string]fakeChange{}}
+}
+
 func fakeAddress(i int) string { return "n" + strconv.Itoa(i) + ":7401" }
 
 // Add starts a node that knows of no topology.
 func (f *FakeCluster) Add(address string) *FakeNode {
-	n := &FakeNode{cluster: f, address: address, conns: map[net.Conn]struct{}{}, served: map[string]int{}}
+	n := &FakeNode{cluster: f, address: address, conns: map[net.Conn]struct{}{}, served: map[string]int{}, watches: map[net.Conn]*fakeWatch{}}
 	f.mu.Lock()
 	f.nodes[address] = n
 	f.mu.Unlock()
@@ -108,6 +120,7 @@ func (f *FakeCluster) Publish(t ring.Topology, addresses ...string) {
 	for _, a := range addresses {
 		n := f.nodes[a]
 		n.text, n.epoch, n.owners = text, t.Epoch, owners
+		n.reowned()
 	}
 }
 
@@ -216,7 +229,9 @@ func (f *FakeCluster) Put(key, value string) {
 
 func (f *FakeCluster) put(key, value []byte, expires int64) uint64 {
 	f.version++
-	f.data[string(key)] = fakeEntry{value: bytes.Clone(value), version: f.version, expires: expires}
+	e := fakeEntry{value: bytes.Clone(value), version: f.version, expires: expires}
+	f.data[string(key)] = e
+	f.changed(string(key), fakeChange{fakeEntry: e})
 	return f.version
 }
 
@@ -237,6 +252,7 @@ func (n *FakeNode) serve(conn net.Conn) {
 		conn.Close()
 		n.cluster.mu.Lock()
 		delete(n.conns, conn)
+		n.endWatch(conn)
 		n.cluster.mu.Unlock()
 	}()
 	var buf []byte
@@ -282,6 +298,9 @@ func (n *FakeNode) request(conn net.Conn, args [][]byte) bool {
 		act.before()
 	}
 	reply := act.reply
+	if reply == nil && !act.cut && n.watched(conn, name, args) {
+		return true
+	}
 	if reply == nil && !act.cut {
 		n.cluster.mu.Lock()
 		reply = n.execute(name, args)
@@ -374,7 +393,7 @@ func (n *FakeNode) scan(args [][]byte) []byte {
 func (f *FakeCluster) keyed(name string, key []byte, args [][]byte) []byte {
 	e, found := f.data[string(key)]
 	if found && e.expires != 0 && e.expires <= time.Now().UnixMilli() {
-		delete(f.data, string(key))
+		f.delete(string(key))
 		e, found = fakeEntry{}, false
 	}
 	switch name {
@@ -391,7 +410,7 @@ func (f *FakeCluster) keyed(name string, key []byte, args [][]byte) []byte {
 		return protocol.AppendInt(b, int64(e.version))
 	case "EXISTS", "DEL":
 		if name == "DEL" {
-			delete(f.data, string(key))
+			f.delete(string(key))
 		}
 		return protocol.AppendInt(nil, one(found))
 	case "PUT":

@@ -49,7 +49,7 @@ type link struct {
 	// writer only
 	company int // writes for which to expect more than one caller
 
-	// watch only (one goroutine of the client)
+	// lookAfter only (one goroutine of the client)
 	seenProgress uint64
 	silentTicks  int
 }
@@ -346,7 +346,7 @@ const (
 	silent         // nothing moved for two ticks, and replies are owed
 )
 
-// tick looks at the link; watch calls it twice in each health interval.
+// tick looks at the link; lookAfter calls it twice in each health interval.
 func (l *link) tick() health {
 	owed := l.outstanding()
 	if p := l.progress.Load(); p != l.seenProgress {

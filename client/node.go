@@ -139,10 +139,9 @@ func (n *node) runDial(s *slot, d *dialing, dial string) {
 func (n *node) open(dial string) (*link, error) {
 	ctx, cancel := context.WithTimeout(n.env.ctx, n.env.dialTimeout)
 	defer cancel()
-	n.env.stats.dials.Add(1)
-	stream, err := n.env.dialer(ctx, dial)
+	stream, err := n.env.dialStream(ctx, dial)
 	if err != nil {
-		return nil, &dialError{address: dial, err: err}
+		return nil, err
 	}
 	l := newLink(stream, n.env.limits)
 	if !n.env.spawn(l.readLoop) {
@@ -158,6 +157,22 @@ func (n *node) open(dial string) (*link, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// dialStream opens a connection that is not one of the shared ones.
+func (n *node) dialStream(ctx context.Context) (Conn, error) {
+	n.mu.Lock()
+	dial, retired := n.dial, n.retired
+	n.mu.Unlock()
+	switch {
+	case retired:
+		return nil, errRetired
+	case dial == "":
+		return nil, errNoEndpoint
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.env.dialTimeout)
+	defer cancel()
+	return n.env.dialStream(ctx, dial)
 }
 
 // greet asks the node not to let one caller's key, whose range changes hands, hold
@@ -184,7 +199,7 @@ func (n *node) links() []*link {
 	return live
 }
 
-// retire makes the node refuse new connections; watch closes the ones it has
+// retire makes the node refuse new connections; lookAfter closes the ones it has
 // when they owe nothing any more.
 func (n *node) retire() {
 	n.mu.Lock()

@@ -61,7 +61,7 @@ func (c *Client) member(old *routing, m ring.Node) *node {
 	return newNode(c.env, m.Address, dial, c.env.connections)
 }
 
-// retireGone lets go of nodes that are no members any more. watch closes them
+// retireGone lets go of nodes that are no members any more. lookAfter closes them
 // when their last reply has come. Called with routes held.
 func (c *Client) retireGone(old, next *routing) {
 	for address, n := range old.nodes {

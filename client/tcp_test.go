@@ -16,7 +16,7 @@ import (
 // overTCP is a fake cluster of n nodes on real sockets, named by their ports.
 func overTCP(t *testing.T, n int) (f *FakeCluster, addresses []string) {
 	t.Helper()
-	f = &FakeCluster{name: "tcp", nodes: map[string]*FakeNode{}, data: map[string]fakeEntry{}}
+	f = newFakeCluster("tcp")
 	topology := ring.Topology{Cluster: f.name, Epoch: 1}
 	var serving sync.WaitGroup
 	var listeners []net.Listener

@@ -127,6 +127,9 @@ func (m *Map) ArcsOf(owner string) []Range {
 	return ranges
 }
 
+// Ends returns the positions after which another arc begins, owned or not, sorted.
+func (m *Map) Ends() []Position { return slices.Clone(m.ends) }
+
 // Share returns the part of the ring that a node owns, 0 to 1.
 func (m *Map) Share(owner string) float64 {
 	var size uint64
