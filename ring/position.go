@@ -1,7 +1,6 @@
 package ring
 
 import (
-	"crypto/md5" // Placement only, never integrity; see the package comment.
 	"strconv"
 	"unsafe"
 )
@@ -14,8 +13,7 @@ type Position uint32
 
 // PositionOf returns the position of a key. It does not allocate.
 func PositionOf(key []byte) Position {
-	sum := md5.Sum(key)
-	return Position(sum[0])<<24 | Position(sum[1])<<16 | Position(sum[2])<<8 | Position(sum[3])
+	return Position(headOfMD5(key))
 }
 
 // PositionOfString is [PositionOf] for a key held as a string. It does not
