@@ -122,6 +122,7 @@ type batch struct {
 	errs     []error                                            // by key; each is written by the one goroutine that has the key
 	admit    func(bytes int) bool                               // of call.admit
 	lane     int                                                // of call.lane
+	stories  []story                                            // by key, while somebody observes
 	order    *order                                             // nil: keys are all different, or it does not matter
 }
 
@@ -184,7 +185,11 @@ func (b *batch) run(ctx context.Context) {
 	for i := range items {
 		items[i].index = i
 	}
+	told := b.observeBatch()
 	b.settle(ctx, items, trial{})
+	if told != nil {
+		told()
+	}
 }
 
 // settle answers some keys, one node after another in time but all nodes at
@@ -301,6 +306,7 @@ func (r *round) pack(items []item) (k *call, n int) {
 	}
 	for n < len(items) && n < batchRequests && len(k.buf) < batchBytes {
 		r.encode(k, items[n].index)
+		r.note(items[n].index, k.name, r.node)
 		n++
 	}
 	k.want = n
@@ -372,6 +378,9 @@ func (r *round) again(it item, o outcome, err error) {
 		if err := c.follow(r.ctx, &hop, r.node); err != nil {
 			r.errs[it.index] = err
 			return
+		}
+		if r.stories != nil {
+			r.stories[it.index].redirects++
 		}
 		r.left = append(r.left, item{it.index, hop.hint})
 	case again:

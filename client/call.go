@@ -22,7 +22,8 @@ type call struct {
 	// admit is asked before reply i is kept; nil keeps all. It may still be
 	// called when the caller has given up waiting.
 	admit func(i, bytes int) bool
-	lane  int // over which of a node's connections to go; 0: any
+	lane  int    // over which of a node's connections to go; 0: any
+	name  string // of the command, for an observer; the last one's of several
 
 	state atomic.Uint32
 	done  chan struct{} // capacity 1, one token for each finish that the caller waits for
@@ -59,7 +60,7 @@ func (k *call) release() {
 		k.buf = nil
 	}
 	k.buf, k.cut = k.buf[:0], 0
-	k.err, k.node, k.reply, k.replies, k.admit, k.lane = nil, nil, protocol.Reply{}, nil, nil, 0
+	k.err, k.node, k.reply, k.replies, k.admit, k.lane, k.name = nil, nil, protocol.Reply{}, nil, nil, 0, ""
 	k.pool.Put(k)
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +23,8 @@ type Client struct {
 
 	watching sync.Mutex
 	watches  map[*watchConn]struct{} // connections of watches; guarded by watching
+
+	observer atomic.Pointer[func(Trip)]
 }
 
 // Open connects to a cluster. The seeds are addresses of any of its nodes or of
@@ -99,9 +100,7 @@ func (c *Client) lookAfter() {
 
 // Topology returns the topology in use.
 func (c *Client) Topology() ring.Topology {
-	t := c.routing.Load().topology
-	t.Nodes, t.Held = slices.Clone(t.Nodes), slices.Clone(t.Held)
-	return t
+	return copyOf(c.routing.Load().topology)
 }
 
 // Owner returns the address of the node that owns key as far as this client

@@ -103,6 +103,7 @@ func milliseconds(d time.Duration) int64 {
 
 // begin writes the header of a request of n words and its first one.
 func (k *call) begin(name string, n int) {
+	k.name = name
 	k.buf = protocol.AppendCommandHeader(k.buf, n)
 	k.buf = protocol.AppendBulkString(k.buf, name)
 }
@@ -128,12 +129,12 @@ func (c *Client) read(ctx context.Context, name, key string) (*call, error) {
 	k := c.env.newCall()
 	k.begin(name, 2)
 	k.word(key)
-	return k, c.trip(ctx, query{call: k, position: ring.PositionOfString(key), harmless: true})
+	return k, c.trip(ctx, query{call: k, position: ring.PositionOfString(key), harmless: true, command: name, key: key})
 }
 
 // write sends a command that changes something.
 func (c *Client) write(ctx context.Context, k *call, key string, body []byte) error {
-	return c.trip(ctx, query{call: k, body: body, position: ring.PositionOfString(key)})
+	return c.trip(ctx, query{call: k, body: body, position: ring.PositionOfString(key), command: k.name, key: key})
 }
 
 // integer takes the answer of a command that answers with a number.

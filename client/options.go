@@ -33,6 +33,7 @@ type options struct {
 	jitter      time.Duration
 	endpoint    func(ring.Node) string
 	limits      protocol.Limits
+	source      func(ctx context.Context) (ring.Topology, error) // nil: none
 }
 
 const maxConnections = 64
@@ -40,7 +41,7 @@ const maxConnections = 64
 // validate names the first option that cannot be used.
 func (o *options) validate(seeds []string) error {
 	switch {
-	case len(seeds) == 0:
+	case len(seeds) == 0 && o.source == nil:
 		return errors.New("client: no seeds: give the address of a node or of the manager")
 	case o.dialer == nil:
 		return errors.New("client: no dialer: a browser needs WithDialer")

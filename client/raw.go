@@ -16,7 +16,7 @@ var errNoCommand = errors.New("client: no command given")
 // in it must have the same owner. An error reply is returned as a *ServerError,
 // or *VersionError.
 func (c *Client) Do(ctx context.Context, key string, args ...string) (protocol.Reply, error) {
-	return c.raw(ctx, query{position: ring.PositionOfString(key)}, args)
+	return c.raw(ctx, query{position: ring.PositionOfString(key), key: key}, args)
 }
 
 // DoNode sends any command to one node, or to a seed. Redirects are not
@@ -38,7 +38,7 @@ func (c *Client) raw(ctx context.Context, q query, args []string) (protocol.Repl
 	for _, arg := range args[1:] {
 		q.call.word(arg)
 	}
-	q.harmless = harmless(args[0])
+	q.harmless, q.command = harmless(args[0]), args[0]
 	if err := c.trip(ctx, q); err != nil {
 		return protocol.Reply{}, err
 	}

@@ -149,10 +149,20 @@ func (c *Client) fetchTopology(ctx context.Context, from *node) error {
 			return nil
 		}
 	}
+	if got || c.env.source == nil {
+		return failedUnless(got, failed)
+	}
+	if err := c.askSource(ctx); err != nil {
+		return worse(failed, err)
+	}
+	return nil
+}
+
+func failedUnless(got bool, err error) error {
 	if got {
 		return nil
 	}
-	return failed
+	return err
 }
 
 // worse picks the error to report: that a node cannot be reached says less than

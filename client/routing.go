@@ -14,6 +14,7 @@ type routing struct {
 	topology ring.Topology
 	owners   *ring.Map
 	nodes    map[string]*node // by address
+	replaced chan struct{}    // closed when another has taken its place
 }
 
 // owner is the node to ask for a position, nil when nobody owns it.
@@ -25,6 +26,9 @@ var errOtherCluster = errors.New("client: the topology belongs to another cluste
 // One of the same epoch is taken too: it gives every key the same owner, but
 // may name a node that has joined and owns nothing yet.
 func (c *Client) install(t ring.Topology) error {
+	if old := c.routing.Load(); old != nil && same(old.topology, t) {
+		return nil
+	}
 	owners, err := t.Map()
 	if err != nil {
 		return err
@@ -38,13 +42,14 @@ func (c *Client) install(t ring.Topology) error {
 	if old != nil && t.Epoch < old.topology.Epoch {
 		return nil
 	}
-	next := &routing{topology: t, owners: owners, nodes: make(map[string]*node, len(t.Nodes))}
+	next := &routing{topology: t, owners: owners, nodes: make(map[string]*node, len(t.Nodes)), replaced: make(chan struct{})}
 	for _, member := range t.Nodes {
 		next.nodes[member.Address] = c.member(old, member)
 	}
 	c.routing.Store(next)
 	if old != nil {
 		c.retireGone(old, next)
+		close(old.replaced)
 	}
 	return nil
 }

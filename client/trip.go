@@ -17,6 +17,9 @@ type query struct {
 	position ring.Position
 	fixed    *node // ask this node and no other; nil: the owner of position
 	harmless bool  // changes nothing, may be sent twice
+
+	// What an observer is told, which for requests to a fixed node is nothing.
+	command, key string
 }
 
 // trial is the story of a request so far.
@@ -26,18 +29,34 @@ type trial struct {
 	hint    *node     // whom MOVED named
 	started time.Time // when the first failure was seen
 	last    error     // what the last try came to
+
+	// For an observer.
+	redirects int
+	asked     *node // the last one
 }
 
 // trip sends a query and tries again where that is safe. On success the call,
 // answered, is the caller's to release; after an error it is gone.
 func (c *Client) trip(ctx context.Context, q query) error {
 	var t trial
+	fn := c.observer.Load()
+	if fn == nil {
+		return c.travel(ctx, &q, &t)
+	}
+	began := time.Now()
+	err := c.travel(ctx, &q, &t)
+	c.observed(fn, &q, &t, began, err)
+	return err
+}
+
+func (c *Client) travel(ctx context.Context, q *query, t *trial) error {
 	for {
 		n := q.fixed
 		if n == nil {
-			n = c.choose(&t, q.position)
+			n = c.choose(t, q.position)
 		}
-		o, err := c.try(ctx, &q, n)
+		t.asked = n
+		o, err := c.try(ctx, q, n)
 		t.tries++
 		switch {
 		case o == answered && err == nil:
@@ -46,12 +65,12 @@ func (c *Client) trip(ctx context.Context, q query) error {
 			q.call.release()
 			return err
 		case o == abandoned: // the link still has the call, and releases it
-			return giveUp(&t, ctx.Err(), !q.harmless)
+			return giveUp(t, ctx.Err(), !q.harmless)
 		}
 		if ctx.Err() == nil {
 			t.last = err
 		}
-		if err := c.next(ctx, &t, o, n, q.harmless); err != nil {
+		if err := c.next(ctx, t, o, n, q.harmless); err != nil {
 			q.call.release()
 			return err
 		}
@@ -142,6 +161,7 @@ func (c *Client) next(ctx context.Context, t *trial, o outcome, n *node, harmles
 // which names it, is fetched first, and its way to reach the node with it.
 func (c *Client) follow(ctx context.Context, t *trial, n *node) error {
 	t.hops++
+	t.redirects++
 	c.env.stats.redirects.Add(1)
 	epoch, address := movedTo(t.last)
 	run := c.noticeEpoch(epoch, n)
