@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -35,25 +34,34 @@ func newSnapshot() *cobra.Command {
 no cluster. The bucket is a URL as in QUOIT_BUCKET: file:///var/lib/quoit/bucket, or
 s3://bucket/prefix?endpoint=http://host:9000 with the keys in the environment.`,
 	})
-	c.PersistentFlags().StringVarP(&o.bucket, "bucket", "b", os.Getenv("QUOIT_BUCKET"), "the bucket's URL; default from QUOIT_BUCKET")
-	c.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON, for programs")
-	_ = c.RegisterFlagCompletionFunc("bucket", cobra.NoFileCompletions) // the flag is there: see above
+	o.addFlags(c)
 	c.AddCommand(newSnapshotList(o), newSnapshotShow(o), newSnapshotVerify(o), newSnapshotCat(o), newSnapshotRestore(o),
 		newSnapshotPrune(o), newSnapshotCreate(o))
 	return c
 }
 
+func (o *archive) addFlags(c *cobra.Command) {
+	c.PersistentFlags().StringVarP(&o.bucket, "bucket", "b", os.Getenv("QUOIT_BUCKET"), "the bucket's URL; default from QUOIT_BUCKET")
+	c.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON, for programs")
+	_ = c.RegisterFlagCompletionFunc("bucket", cobra.NoFileCompletions) // the flag is there: see above
+}
+
 // open opens the bucket. A folder has to be there: a slip of the pen must not become a
 // new, empty bucket.
 func (o *archive) open(ctx context.Context) (bucket.Bucket, error) {
+	if path, isFolder := folderOf(o.bucket); isFolder {
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+			return nil, fmt.Errorf("there is no folder %s: want the bucket of a cluster (quoit bucket create makes a new one)", path)
+		}
+	}
+	return o.openAny(ctx)
+}
+
+// openAny is open for whoever may make a folder.
+func (o *archive) openAny(ctx context.Context) (bucket.Bucket, error) {
 	if o.bucket == "" {
 		return nil, usageError("say which bucket, with --bucket or QUOIT_BUCKET: a URL such as file:///var/lib/quoit/bucket or s3://bucket/prefix")
-	}
-	if u, err := url.Parse(o.bucket); err == nil && u.Scheme == "file" {
-		info, err := os.Stat(u.Path)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
-			return nil, fmt.Errorf("there is no folder %s: want the bucket of a cluster", u.Path)
-		}
 	}
 	b, err := bucket.Open(ctx, o.bucket)
 	if err != nil {

@@ -69,16 +69,22 @@ func (s *S3) Close() error {
 	return nil
 }
 
-// CreateBucket creates the bucket itself, unless it exists and is one's own. No
-// other method does: a name with a typing mistake must not become a new, empty home.
-func (s *S3) CreateBucket(ctx context.Context) error {
-	err := s.again(ctx, func(ctx context.Context) error {
+// CreateBucket creates the bucket itself, unless it exists and is one's own, and says
+// whether it did. No other method does: a name with a typing mistake must not become a
+// new, empty home.
+func (s *S3) CreateBucket(ctx context.Context) (created bool, err error) {
+	exists := false
+	err = s.again(ctx, func(ctx context.Context) (err error) {
+		if exists, err = s.core.BucketExists(ctx, s.bucket); exists || err != nil {
+			return err
+		}
 		return s.core.MakeBucket(ctx, s.bucket, minio.MakeBucketOptions{})
 	})
+	// One that is there all of a sudden: a reply was lost, or somebody does the same.
 	if code := responseOf(err).Code; err == nil || code == minio.BucketAlreadyOwnedByYou {
-		return nil
+		return !exists, nil
 	}
-	return &OpError{"create bucket", s.bucket, s.readError(ctx, err)}
+	return false, &OpError{"create bucket", s.bucket, s.readError(ctx, err)}
 }
 
 // Get returns the object whole.

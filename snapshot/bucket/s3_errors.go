@@ -205,7 +205,9 @@ func (s *S3) advice(err error) string {
 	r := responseOf(err)
 	switch r.Code {
 	case minio.NoSuchBucket:
-		return fmt.Sprintf("create the bucket %q first, or correct its name in the URL", s.bucket)
+		return fmt.Sprintf("create the bucket %q first (quoit bucket create), or correct its name in the URL", s.bucket)
+	case minio.BucketAlreadyExists:
+		return fmt.Sprintf("the name %q belongs to somebody else: choose another", s.bucket)
 	case "InvalidAccessKeyId", "InvalidToken", "InvalidTokenId":
 		return "the store does not know this access key: check QUOIT_S3_ACCESS_KEY or AWS_ACCESS_KEY_ID, and that the endpoint is the right one"
 	case "SignatureDoesNotMatch":

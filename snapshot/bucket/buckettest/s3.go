@@ -71,7 +71,8 @@ func (s *S3) createBucket(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	return b.CreateBucket(ctx)
+	_, err = b.CreateBucket(ctx)
+	return err
 }
 
 // NewFakeS3 starts an S3 store in memory. It is gofakes3 with two things put right:
