@@ -17,22 +17,23 @@ import (
 
 // keepers is a fleet whose nodes take snapshots when they are told to, and archive
 // their log promptly.
-func keepers(t *testing.T, n int) (*fleet, []*process) {
+func keepers(t *testing.T, n int, env ...string) (*fleet, []*process) {
 	t.Helper()
 	f := newFleet(t, n)
 	f.manager.start(t, "")
 	nodes := make([]*process, n)
 	for i := range nodes {
-		nodes[i] = f.keeper()
+		nodes[i] = f.keeper(env...)
 		nodes[i].start(t, "")
 	}
 	f.until("the nodes to serve", settled(n))
 	return f, nodes
 }
 
-func (f *fleet) keeper() *process {
+func (f *fleet) keeper(env ...string) *process {
 	p := f.node()
 	p.env = append(p.env, "QUOIT_SNAPSHOT_INTERVAL=0s", "QUOIT_WAL_ARCHIVE_INTERVAL=200ms", "QUOIT_NODE_POLL=500ms", "QUOIT_NODE_MAX_VALUE=64KiB", "QUOIT_WAL_SEGMENT=1MiB")
+	p.env = append(p.env, env...)
 	return p
 }
 
@@ -157,5 +158,24 @@ func TestMatrixSnapshotKill(t *testing.T) {
 	victim.loseDisk(t)
 	victim.start(t, "")
 	f.until("the node to be back", func(s manager.Status) bool { return settled(2)(s) && archived(s) })
+	l.audit()
+}
+
+// TestAMoveIsInTheBucketSoon: the interval of the archive is an hour here, and what a
+// restore needs to know of a move, and of the keys that moved, is there all the same.
+func TestAMoveIsInTheBucketSoon(t *testing.T) {
+	t.Parallel()
+	f, nodes := keepers(t, 2, "QUOIT_WAL_ARCHIVE_INTERVAL=1h")
+	l := startLoad(t, nodes[0].name)
+	l.work.Halt()
+	mustSnapshot(t, nodes...)
+	third := f.keeper("QUOIT_WAL_ARCHIVE_INTERVAL=1h")
+	third.start(t, "")
+	f.until("the third node", known(third.name))
+	operate(t, f.address, func(c *manager.Control) error { return c.Add(third.name) })
+	f.until("three nodes whose logs are in the bucket", func(s manager.Status) bool { return settled(3)(s) && archived(s) })
+	third.loseDisk(t)
+	third.start(t, "")
+	f.until("the third node to be back", settled(3))
 	l.audit()
 }

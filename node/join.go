@@ -149,9 +149,15 @@ func (n *Node) beat(ctx context.Context) {
 	}
 }
 
+// movesForGood: a range has come, or gone.
+func movesForGood(a cluster.Action) bool { return a.Kind == cluster.Activate || a.Kind == cluster.Drop }
+
 // report notes what the document that was just acted on asks to be told. That the node
 // serves now, or does not, is told at once: people look at the status.
 func (n *Node) report(d cluster.Decision) {
+	if k := n.keeping(); k != nil && slices.ContainsFunc(d.Actions, movesForGood) {
+		k.Moved()
+	}
 	n.reports.replace(d)
 	if serves := n.state.view().why == ""; serves != n.toldServing {
 		n.toldServing = serves

@@ -17,6 +17,7 @@ import (
 // archive is the log's way into the bucket.
 type archive struct {
 	turn  chan struct{} // held by whoever sends pieces
+	moved chan struct{} // a token: ranges have come or gone
 	stall stall
 
 	mu   sync.Mutex
@@ -27,7 +28,7 @@ type archive struct {
 	told time.Time // when the log was told of err; guarded by mu
 }
 
-func (a *archive) init() { a.turn = make(chan struct{}, 1) }
+func (a *archive) init() { a.turn, a.moved = make(chan struct{}, 1), make(chan struct{}, 1) }
 
 // resume finds out where the archive ends. One that goes on behind the end of this
 // node's own log is somebody else's.
@@ -90,6 +91,21 @@ func (a *archive) lag(o Options) (int64, error) {
 	return max(0, int64(o.Log.Appended())-int64(a.to)), a.err
 }
 
+// afterMove is how soon the log is archived when a range has come or gone: ranges of one
+// rebalancing come one after the other, and each piece costs requests.
+const afterMove = 2 * time.Second
+
+// Moved says that a range has come, or gone, for good. Its new owner's writes are in no
+// archive but this one, and while the old owner's archive is ahead, a restore would
+// have to say that they may be missing: so the log is archived soon, whatever the
+// interval is, unless it is archived only for snapshots.
+func (k *Keeper) Moved() {
+	select {
+	case k.archive.moved <- struct{}{}:
+	default:
+	}
+}
+
 // runArchive sends what is due until ctx ends.
 func (k *Keeper) runArchive(ctx context.Context) {
 	if k.o.Archive == ArchiveOff {
@@ -98,20 +114,35 @@ func (k *Keeper) runArchive(ctx context.Context) {
 	}
 	tick := time.NewTicker(k.o.ArchiveEvery)
 	defer tick.Stop()
+	moved := false
 	for {
 		err := errCrowded
 		if !k.archive.crowded() {
-			err = k.send(ctx, k.archive.end(), math.MaxUint64, k.o.Archive == ArchiveSegment)
+			err = k.send(ctx, k.archive.end(), math.MaxUint64, k.o.Archive == ArchiveSegment && !moved)
 		}
 		if k.final(err) {
 			return
 		}
 		k.archiveFailed(ctx, err)
+		moved = moved && err != nil
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-k.archive.moved:
+			moved = true
+			pause(ctx, min(afterMove, k.o.ArchiveEvery))
 		}
+	}
+}
+
+// pause waits for d, or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
 	}
 }
 

@@ -216,3 +216,36 @@ func TestAnUnclaimedKeeperSaysWhy(t *testing.T) {
 		m.stop()
 	})
 }
+
+// TestTheLogIsArchivedSoonAfterAMove: a restore had to say that the writes of a range's
+// new owner may be missing, for as long as the interval was.
+func TestTheLogIsArchivedSoonAfterAMove(t *testing.T) {
+	for mode, archived := range map[ArchiveMode]bool{ArchiveInterval: true, ArchiveSegment: true, ArchiveOff: false} {
+		t.Run(mode.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newMachine(t)
+				k, stop := running(t, m, func(o *Options) { o.Archive, o.ArchiveEvery = mode, time.Hour })
+				defer stop()
+				sleep(time.Minute)
+				must(t, m.put(0, 10, "moved here"))
+				sleep(time.Minute)
+				if end := k.archive.end(); end != 0 {
+					t.Fatalf("before its time the archive ends at %s", end)
+				}
+				before := m.memoryCalls()
+				for range 5 { // ranges of one rebalancing
+					k.Moved()
+					sleep(100 * time.Millisecond)
+				}
+				sleep(5 * time.Second)
+				if done := k.archive.end() == m.log.Appended(); done != archived {
+					t.Errorf("the archive ends at %s, the log at %s", k.archive.end(), m.log.Appended())
+				}
+				// A piece is a PUT, three small reads and a swap.
+				if calls := m.memoryCalls() - before; calls > 10 {
+					t.Errorf("%d operations", calls)
+				}
+			})
+		})
+	}
+}
