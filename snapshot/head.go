@@ -54,6 +54,15 @@ type Head struct {
 	Condemned []Condemned `json:"condemned,omitempty"`
 	// Log has the pieces of log archived since the current snapshot was published.
 	Log []LogPiece `json:"log,omitempty"`
+	// Complete tells an idle node from one whose archive lags.
+	Complete Complete `json:"complete,omitzero"`
+}
+
+// Complete says that whatever the node had written up to a moment lies before a
+// position of its log.
+type Complete struct {
+	At int64  `json:"at"` // Unix time in milliseconds
+	To uint64 `json:"to"` // log position
 }
 
 // Current returns the newest snapshot, if there is one.
@@ -117,6 +126,8 @@ func (h *Head) fault() string {
 		return "the cluster's id is not 1 to 256 printable ASCII characters"
 	case h.Counter == 0 || h.Nonce == "" || len(h.Nonce) > 64 || len(h.Recent) > maxRecent:
 		return "it lacks a counter or a nonce, or has too many of them"
+	case h.Complete.At < 0 || h.Complete.At == 0 && h.Complete.To != 0:
+		return "it is complete as of no moment"
 	case len(h.Snapshots) > MaxKept || len(h.Condemned) > MaxKept || len(h.Log) > MaxTail:
 		return fmt.Sprintf("%d snapshots, %d condemned or %d pieces of log are too many: prune", len(h.Snapshots), len(h.Condemned), len(h.Log))
 	}

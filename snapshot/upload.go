@@ -126,6 +126,24 @@ func (s *Store) expectPart(ctx context.Context, p Part) error {
 // incarnation, size and checksum; log positions and times are the caller's.
 // Archiving the same piece again changes nothing.
 func (s *Store) Archive(ctx context.Context, p LogPiece, body []byte) (LogPiece, error) {
+	return s.ArchiveUntil(ctx, p, body, Complete{})
+}
+
+// Vouch enters in the head as of when the archive is complete, unless it is known to be
+// so as of a later moment.
+func (s *Store) Vouch(ctx context.Context, c Complete) error {
+	_, err := s.update(ctx, func(h Head) (Head, error) {
+		if c.At <= h.Complete.At {
+			return h, errNothing
+		}
+		h.Complete = c
+		return h, nil
+	})
+	return err
+}
+
+// ArchiveUntil is Archive and, in one and the same change of the head, Vouch.
+func (s *Store) ArchiveUntil(ctx context.Context, p LogPiece, body []byte, c Complete) (LogPiece, error) {
 	own, err := s.mayWrite()
 	if err != nil {
 		return p, err
@@ -152,6 +170,9 @@ func (s *Store) Archive(ctx context.Context, p LogPiece, body []byte) (LogPiece,
 			return h, fmt.Errorf("%w: %d pieces of log since the last snapshot; publish a snapshot before archiving more", ErrLimit, len(h.Log))
 		}
 		h.Log = slices.Insert(h.Log, i, p)
+		if c.At > h.Complete.At {
+			h.Complete = c
+		}
 		return h, nil
 	})
 	return p, err

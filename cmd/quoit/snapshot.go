@@ -173,12 +173,13 @@ type listed struct {
 	LogPieces   int             `json:"log_pieces"`
 	LogBytes    int64           `json:"log_bytes"`
 	LogUntil    int64           `json:"log_until_ms,omitempty"`
+	Complete    int64           `json:"complete_until_ms,omitempty"` // whatever was written up to here is in the bucket
 }
 
 func (o *archive) printList(c *cobra.Command, all []nodeSnapshots) error {
 	rows := make([]listed, 0, len(all))
 	for _, n := range all {
-		l := listed{Node: n.address, Cluster: n.head.Cluster, Incarnation: n.head.Incarnation, Snapshots: n.head.Snapshots, LogPieces: len(n.head.Log)}
+		l := listed{Node: n.address, Cluster: n.head.Cluster, Incarnation: n.head.Incarnation, Snapshots: n.head.Snapshots, LogPieces: len(n.head.Log), Complete: n.head.Complete.At}
 		for _, p := range n.head.Log {
 			l.LogBytes += p.Size
 			l.LogUntil = max(l.LogUntil, p.LastMS)
@@ -192,17 +193,17 @@ func (o *archive) printList(c *cobra.Command, all []nodeSnapshots) error {
 		_, err := fmt.Fprintln(c.OutOrStdout(), "no node has a snapshot or log in this bucket")
 		return err
 	}
-	t := newTable("NODE", ">SNAPSHOT", "AS OF", ">KEYS", ">SIZE", "VERIFIED", "LOG BEHIND IT")
+	t := newTable("NODE", ">SNAPSHOT", "AS OF", ">KEYS", ">SIZE", "VERIFIED", "LOG BEHIND IT", "COMPLETE UNTIL")
 	for _, l := range rows {
 		for i, k := range l.Snapshots {
-			tail := ""
+			tail, complete := "", ""
 			if i == len(l.Snapshots)-1 {
-				tail = l.tail()
+				tail, complete = l.tail(), moment(l.Complete)
 			}
-			t.add(l.Node, fmt.Sprint(k.Sequence), moment(hlcMillis(k.HLC)), count(int64(k.Entries)), size(k.Size), verified(k), tail)
+			t.add(l.Node, fmt.Sprint(k.Sequence), moment(hlcMillis(k.HLC)), count(int64(k.Entries)), size(k.Size), verified(k), tail, complete)
 		}
 		if len(l.Snapshots) == 0 {
-			t.add(l.Node, "-", "", "", "", "", l.tail())
+			t.add(l.Node, "-", "", "", "", "", l.tail(), moment(l.Complete))
 		}
 	}
 	t.write(c.OutOrStdout(), "")

@@ -209,19 +209,31 @@ func (n *nodeObjects) views(at int64) []*view {
 		first = lifeAt(all, v.manifest.Incarnation) + 1
 		views = append(views, v)
 	}
-	for _, l := range all[first:] {
+	for i, l := range all[first:] {
 		if len(l.pieces) > 0 {
-			views = append(views, &view{node: n.address, store: n.store, pieces: l.pieces, at: at})
+			views = append(views, &view{node: n.address, store: n.store, pieces: l.pieces, at: at, complete: n.completeIn(all, first+i)})
 		}
 	}
 	return views
+}
+
+// completeIn is what the head says of the end of one life's log: of the last one only.
+func (n *nodeObjects) completeIn(all []life, i int) snapshot.Complete {
+	if i < len(all)-1 {
+		return snapshot.Complete{}
+	}
+	return n.head.Complete
 }
 
 // viewOf returns the view from one manifest on.
 func (n *nodeObjects) viewOf(i int, at int64, all []life) *view {
 	m := &n.manifests[i]
 	state, _ := engine.DecodeState(m.State) // Checked when it was read.
-	return &view{node: n.address, store: n.store, manifest: m, before: n.manifests[:i], state: state, pieces: all[lifeAt(all, m.Incarnation)].pieces, at: at}
+	in := lifeAt(all, m.Incarnation)
+	return &view{
+		node: n.address, store: n.store, manifest: m, before: n.manifests[:i], state: state,
+		pieces: all[in].pieces, at: at, complete: n.completeIn(all, in),
+	}
 }
 
 // older returns a view from a snapshot before one, if it owned any of these stretches;

@@ -161,8 +161,8 @@ func (p *plan) gaps() []Gap {
 		first := v.manifest == nil && len(v.pieces) > 0 && v.pieces[0].From == 0
 		if p.at != forever && (used[v] || unclaimed && first) && !v.whole && v.until < p.at && len(v.gaps) == 0 {
 			gaps = append(gaps, Gap{
-				Kind: GapEnd, Node: v.node, From: v.until, To: p.at,
-				Reason: "what the bucket has of its log ends there; if it wrote nothing in between, nothing is missing",
+				Kind: GapEnd, Node: v.node, From: max(v.until, v.completeUntil()), To: p.at,
+				Reason: "what the bucket has of its log ends there; if it wrote nothing in between, nothing is missing; a node that runs says so when it is told to take a snapshot",
 			})
 		}
 	}

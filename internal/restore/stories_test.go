@@ -293,8 +293,54 @@ func TestAMomentBehindTheArchivesEndIsTold(t *testing.T) {
 	p.archive()
 	m := p.want(p.clock.Now(), false, moving+"=first", other+"=first", staying+"=first")
 	g := m.Gaps()[0]
-	if g.Kind != GapEnd || g.From != startedAt || g.To != p.clock.Now() {
+	if g.Kind != GapEnd || g.From != p.clock.Now()-1 || g.To != p.clock.Now() {
 		t.Errorf("the gap is %+v", g)
+	}
+}
+
+// TestAnIdleNodeIsToldFromOneThatLags: that a node had written nothing since its last
+// piece of log could not be told from an archive that lagged.
+func TestAnIdleNodeIsToldFromOneThatLags(t *testing.T) {
+	p := newPair(t)
+	first := []string{moving + "=first", other + "=first", staying + "=first"}
+	p.later()
+	p.archive()
+	archived := p.clock.Now() - 1
+	p.want(archived, true, first...) // a second after the last write
+	p.later()
+	p.want(p.clock.Now()-1, false, first...)
+
+	p.a.Vouch()
+	p.b.Vouch()
+	vouched := p.clock.Now() - 1
+	p.want(vouched, true, first...)
+	p.a.Put(staying, "second")
+	p.want(vouched, true, first...)
+	p.later()
+	m := p.want(p.clock.Now()-1, false, first...)
+	if g := m.Gaps()[0]; g.Kind != GapEnd || g.Node != p.a.Address || g.From != vouched {
+		t.Errorf("the gap is %+v", g)
+	}
+	p.a.Archive()
+	p.want(vouched, true, first...)
+	p.want(p.clock.Now()-1, true, moving+"=first", other+"=first", staying+"=second")
+
+	// What was said holds when the pieces have gone into a snapshot's manifest, and when a
+	// piece is missing it does not.
+	p.later()
+	p.a.Snapshot(nil)
+	p.want(vouched, true, first...)
+	p.a.Put(staying, "third")
+	p.a.Archive()
+	p.later()
+	p.a.Vouch()
+	p.b.Vouch()
+	p.want(p.clock.Now()-1, true, moving+"=first", other+"=first", staying+"=third")
+	h, err := p.a.Store.Head(t.Context())
+	must(t, err)
+	must(t, p.bucket.Delete(t.Context(), h.Log[len(h.Log)-1].Key))
+	if m := p.open(p.clock.Now() - 1); m.Exact() {
+		t.Error("a piece of log is gone, and the moment is exact")
 	}
 }
 

@@ -27,6 +27,7 @@ type view struct {
 	state    *engine.State       // of the manifest
 	pieces   []snapshot.LogPiece
 	behind   []snapshot.LogPiece // those that are too new
+	complete snapshot.Complete   // what the node says of the end of its log, if this is its newest
 	at       int64               // the moment asked for
 
 	ledger *ledger
@@ -85,7 +86,7 @@ func (v *view) read(ctx context.Context) error {
 		}
 	}
 	v.end = r.End()
-	v.whole = v.ledger.late || slices.ContainsFunc(v.behind, func(p snapshot.LogPiece) bool { return wal.LSN(p.From) <= v.end && wal.LSN(p.To) > v.end })
+	v.whole = v.ledger.late || v.completeUntil() >= v.at || slices.ContainsFunc(v.behind, func(p snapshot.LogPiece) bool { return wal.LSN(p.From) <= v.end && wal.LSN(p.To) > v.end })
 	v.until = max(v.until, v.ledger.newest.Millis())
 	if v.state != nil && v.end < v.state.LSN {
 		v.gaps = append(v.gaps, Gap{
@@ -95,6 +96,15 @@ func (v *view) read(ctx context.Context) error {
 		})
 	}
 	return nil
+}
+
+// completeUntil returns the moment up to which the node itself says that this is all, 0
+// if it does not.
+func (v *view) completeUntil() int64 {
+	if uint64(v.end) < v.complete.To {
+		return 0
+	}
+	return v.complete.At
 }
 
 // wanted returns the pieces to read: from the base on, up to the last one that has

@@ -127,9 +127,22 @@ func (n *Node) Archive() {
 	}
 }
 
+// Vouch says in the bucket that the archive has everything as of now.
+func (n *Node) Vouch() {
+	n.t.Helper()
+	at, to := n.Settled()
+	if n.Archived < to {
+		n.t.Fatalf("the archive ends at %s, the log at %s", n.Archived, to)
+	}
+	must(n.t, n.Store.Vouch(context.Background(), snapshot.Complete{At: at, To: uint64(to)}))
+}
+
 func (n *Node) archive() {
 	n.t.Helper()
-	must(n.t, n.log.SyncTo(n.log.Appended()))
+	var whole snapshot.Complete
+	at, to := n.Settled()
+	whole.At, whole.To = at, uint64(to)
+	must(n.t, n.log.SyncTo(to))
 	pieces, err := n.log.Pieces(n.Archived)
 	must(n.t, err)
 	for _, p := range pieces {
@@ -137,7 +150,11 @@ func (n *Node) archive() {
 		must(n.t, n.log.CopyPiece(&body, p))
 		piece := snapshot.LogPiece{From: uint64(p.From), To: uint64(p.To)}
 		piece.FirstMS, piece.LastMS = times(n.t, p, body.Bytes())
-		_, err := n.Store.Archive(context.Background(), piece, body.Bytes())
+		last := snapshot.Complete{}
+		if p.To >= to {
+			last = whole
+		}
+		_, err := n.Store.ArchiveUntil(context.Background(), piece, body.Bytes(), last)
 		must(n.t, err)
 		n.Archived = p.To
 	}

@@ -173,6 +173,20 @@ func (e *Engine) segments(fn func(*partition, *segment)) {
 // not over a restart, and goes on when the wall clock has stepped back.
 func (e *Engine) Now() int64 { return e.clock.Now() }
 
+// Settled returns a moment, in unix milliseconds, and a position of the log before which
+// there is every record with a version up to that moment, and behind which there will
+// be none.
+func (e *Engine) Settled() (at int64, end wal.LSN) {
+	at = e.clock.Now() - 1 // the next version may be of this very millisecond
+	// A write takes its version and its place in the log under one lock: those that have a
+	// version now have a place when the lock is free.
+	for i := range e.parts {
+		e.parts[i].mu.Lock()
+		e.parts[i].mu.Unlock() //nolint:staticcheck // waiting for it is all
+	}
+	return at, e.log.Appended()
+}
+
 // Version returns a version newer than every version of this engine so far, or the
 // largest one when there is none.
 func (e *Engine) Version() Version {

@@ -179,12 +179,17 @@ func (k *Keeper) send(ctx context.Context, from, enough wal.LSN, closed bool) er
 		return ctx.Err()
 	}
 	from = max(from, k.archive.end(), k.o.Log.Start())
+	if from >= min(enough, k.o.Log.Appended()) {
+		return nil
+	}
+	var whole snapshot.Complete
+	whole.At, whole.To = k.settled() // before what is there is synced
 	if want := min(enough, k.o.Log.Appended()); !closed && want > max(from, k.o.Log.Durable()) {
 		if err := k.o.Log.SyncTo(want); err != nil {
 			return fmt.Errorf("archive the log: %w", err)
 		}
 	}
-	if from >= enough || from >= k.o.Log.Durable() {
+	if from >= k.o.Log.Durable() {
 		return nil
 	}
 	defer k.archive.stall.rest()
@@ -196,14 +201,39 @@ func (k *Keeper) send(ctx context.Context, from, enough wal.LSN, closed bool) er
 		if closed && !p.Closed || p.From >= enough {
 			return nil
 		}
-		if err := k.sendPiece(ctx, p); err != nil {
+		if err := k.sendPiece(ctx, p, whole); err != nil {
 			return fmt.Errorf("archive the log from %s to %s: %w", p.From, p.To, err)
 		}
 	}
 	return nil
 }
 
-func (k *Keeper) sendPiece(ctx context.Context, p wal.Piece) error {
+// settled is the engine's, in the words of a head.
+func (k *Keeper) settled() (at int64, to uint64) {
+	at, end := k.o.Engine.Settled()
+	return max(at, 0), uint64(end)
+}
+
+// vouch has the bucket know that the archive has everything up to now, if it has. A
+// node that goes on writing says so with each piece; this is for one that does not.
+func (k *Keeper) vouch(ctx context.Context) error {
+	if k.o.Archive != ArchiveOff {
+		if err := k.send(ctx, 0, math.MaxUint64, false); err != nil {
+			return err
+		}
+	}
+	var c snapshot.Complete
+	if c.At, c.To = k.settled(); uint64(k.archive.end()) < c.To {
+		return nil // written since, or kept by nobody
+	}
+	return k.o.Store.Vouch(ctx, c)
+}
+
+// sendPiece sends one piece; whole is what the archive is when it has come so far.
+func (k *Keeper) sendPiece(ctx context.Context, p wal.Piece, whole snapshot.Complete) error {
+	if uint64(p.To) < whole.To {
+		whole = snapshot.Complete{}
+	}
 	if err := k.o.Points.Hit("keeper.archive"); err != nil {
 		return err
 	}
@@ -218,7 +248,7 @@ func (k *Keeper) sendPiece(ctx context.Context, p wal.Piece) error {
 		return err
 	}
 	k.archive.stall.ask(k.o.Now(), int64(body.Len()))
-	if _, err := k.o.Store.Archive(ctx, piece, body.Bytes()); err != nil {
+	if _, err := k.o.Store.ArchiveUntil(ctx, piece, body.Bytes(), whole); err != nil {
 		return err
 	}
 	k.archive.mu.Lock()

@@ -373,5 +373,6 @@ func (c *cutting) prune() error {
 	return nil
 }
 
-// pruneGrace is for readers under way.
-const pruneGrace = time.Hour
+// pruneGrace is for readers under way: restores, verifications, copies of the bucket.
+// What they have begun to read goes a day after it has left the head.
+const pruneGrace = 24 * time.Hour

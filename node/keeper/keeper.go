@@ -96,6 +96,25 @@ func (k *Keeper) Run(ctx context.Context) {
 		k.runArchive(ctx)
 	})
 	k.runCuts(ctx)
+	stop()
+	work.Wait()
+	k.farewell()
+}
+
+// lastWord bounds how long a node that stops sends what is left of its log.
+const lastWord = 3 * time.Second
+
+// farewell archives what is left when the node stops: it may be for good. It does not wait
+// for a bucket that is away already.
+func (k *Keeper) farewell() {
+	if lag, failing := k.archive.lag(k.o); lag < 0 || failing != nil || k.Status().Fenced {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastWord)
+	defer cancel()
+	if err := k.vouch(ctx); err != nil {
+		k.o.Logger.Warn("not all of the log is in the bucket; it is on this node's disk", "err", err)
+	}
 }
 
 // tidy removes what no manifest names.
@@ -226,6 +245,9 @@ func (k *Keeper) runCuts(ctx context.Context) {
 			continue
 		}
 		_, err := k.cut(ctx)
+		if err == nil && len(asked) > 0 {
+			k.say(ctx)
+		}
 		if err == nil {
 			due, pause, retryAt = now.Add(jitter(k.o.Interval)), k.o.Retry, time.Time{}
 		} else {
@@ -241,6 +263,14 @@ func (k *Keeper) runCuts(ctx context.Context) {
 			return
 		}
 		k.sweep(ctx)
+	}
+}
+
+// say has the bucket know that it has everything as of now. A snapshot that nobody
+// needed, as nothing has changed, would else leave no trace.
+func (k *Keeper) say(ctx context.Context) {
+	if err := k.vouch(ctx); err != nil && ctx.Err() == nil {
+		k.o.Logger.Warn("cannot note that the archive is complete; a restore may call that a gap", "err", err)
 	}
 }
 

@@ -172,9 +172,8 @@ func TestWhoeverWaitsForASnapshotIsToldThatTheNodeStops(t *testing.T) {
 		m := newMachine(t)
 		var k *Keeper
 		k, stop := running(t, m, func(*Options) {})
-		m.fail(func(buckettest.Op) buckettest.Fault {
-			return buckettest.Fault{Wait: make(chan struct{})}
-		})
+		silent := make(chan struct{})
+		m.fail(func(buckettest.Op) buckettest.Fault { return buckettest.Fault{Wait: silent} })
 		must(t, m.put(0, 10, "new"))
 		answer := make(chan error, 1)
 		go func() {
@@ -183,6 +182,7 @@ func TestWhoeverWaitsForASnapshotIsToldThatTheNodeStops(t *testing.T) {
 		}()
 		synctest.Wait()
 		stop()
+		close(silent)
 		if err := <-answer; err == nil {
 			t.Error("it was told that all is well")
 		}
@@ -248,4 +248,39 @@ func TestTheLogIsArchivedSoonAfterAMove(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWhatAReaderHasBegunStaysForADay: nodes deleted what had left the head after an
+// hour, under the hands of a restore that took longer.
+func TestWhatAReaderHasBegunStaysForADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		k, stop := running(t, m, func(o *Options) { o.Keep = 1 })
+		defer stop()
+		sleep(time.Second)
+		snap := func(n int) {
+			t.Helper()
+			must(t, m.put(0, 10, strings.Repeat("new", n)))
+			_, err := k.Snapshot(t.Context())
+			must(t, err)
+		}
+		snap(1)
+		read, err := m.store.Current(t.Context())
+		must(t, err)
+		there := func() bool {
+			_, err := m.memory.Head(t.Context(), read.Parts[0].Key)
+			return err == nil
+		}
+		snap(2) // it leaves the head
+		sleep(23 * time.Hour)
+		snap(3)
+		if !there() {
+			t.Error("it is gone after 23 hours")
+		}
+		sleep(2 * time.Hour)
+		snap(4)
+		if there() {
+			t.Error("it is there after 25 hours")
+		}
+	})
 }
