@@ -13,17 +13,11 @@ import (
 	"time"
 )
 
-// policy is the Content-Security-Policy of every answer: scripts, styles and
-// connections of this site and nothing inline; WebAssembly may be compiled, which
-// is less than eval.
-const policy = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; img-src 'self'; font-src 'self'; " +
-	"connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-
 // harden sets the headers that every answer has, and refuses what no page needs.
-func harden(next http.Handler) http.Handler {
+func harden(policy func() string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", policy)
+		h.Set("Content-Security-Policy", policy())
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")

@@ -55,8 +55,7 @@ func (g *Gateway) serveNode(w http.ResponseWriter, r *http.Request) {
 	}
 	address := r.PathValue("address")
 	if !g.source.member(r.Context(), address) {
-		g.stats.notMember.Add(1)
-		http.Error(w, "no node of the topology has that address", http.StatusNotFound)
+		g.noSuchNode(w)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), dialTimeout)
@@ -73,6 +72,20 @@ func (g *Gateway) serveNode(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.newChannel(s, node, address).run()
+}
+
+// noSuchNode says why an address is not dialled.
+func (g *Gateway) noSuchNode(w http.ResponseWriter) {
+	g.stats.notMember.Add(1)
+	switch own := g.config.only.Address; {
+	case own != "":
+		http.Error(w, "this gateway leads to "+own+" alone", http.StatusNotFound)
+	case len(g.source.view.Load().text) == 0:
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "the gateway does not know the cluster yet", http.StatusServiceUnavailable)
+	default:
+		http.Error(w, "no node of the topology has that address", http.StatusNotFound)
+	}
 }
 
 func (g *Gateway) newChannel(s *socket, node net.Conn, address string) *channel {

@@ -30,6 +30,8 @@ type Config struct {
 
 	Limits LimitConfig
 	Times  TimeConfig
+
+	only Own // the node that it leads to; the zero value: any of the topology
 }
 
 // LimitConfig bounds what clients may take.

@@ -10,6 +10,9 @@
 //	/                    the files of Seams.Assets
 //	the Redis door       the whole cluster behind one address
 //
+// A node may have a gateway of its own, which leads to that node alone and which the
+// node publishes (Config.ForNode): one hop for a page, with no process between.
+//
 // # What it promises
 //
 //   - It holds nothing of its own: any number of gateways serve one cluster, and

@@ -103,7 +103,7 @@ func Start(ctx context.Context, c Config, s Seams) (*Gateway, error) {
 		}
 	}
 	if at := config.AdminAddr(c.AdminAddr, c.Addr); at != "" {
-		g.admin, err = admin.Listen(admin.Options{Addr: at, Ready: g.Ready, Metrics: g.writeMetrics})
+		g.admin, err = admin.Listen(admin.Options{Addr: at, Ready: g.Ready, Metrics: g.WriteMetrics})
 		if err != nil {
 			return nil, errors.Join(err, front.Close(), closeOf(back))
 		}
@@ -135,8 +135,16 @@ func newGateway(c Config, s Seams) *Gateway {
 		g.log = slog.New(slog.DiscardHandler)
 	}
 	if g.dial == nil {
-		var d net.Dialer
-		g.dial = func(ctx context.Context, address string) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }
+		g.dial = dialTCP
+	}
+	if own := c.only; own.Address != "" {
+		other := g.dial
+		g.dial = func(ctx context.Context, address string) (net.Conn, error) {
+			if address == own.Address {
+				address = own.Dial
+			}
+			return other(ctx, address)
+		}
 	}
 	if s.Now == nil {
 		s.Now = time.Now
@@ -146,6 +154,11 @@ func newGateway(c Config, s Seams) *Gateway {
 	g.gate = newGate(c.Limits, &g.stats)
 	g.source = newSource(&c, g.log)
 	return g
+}
+
+func dialTCP(ctx context.Context, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", address)
 }
 
 func listen(l net.Listener, addr string) (net.Listener, error) {
@@ -187,7 +200,7 @@ func (g *Gateway) serveHTTP(l net.Listener, files fs.FS) {
 	mux.Handle("/", g.console.pages(newAssets(files)))
 	guard := newGuard(&g.config, l.Addr(), &g.stats)
 	g.http = &http.Server{
-		Handler:           harden(guard.check(mux)),
+		Handler:           harden(func() string { return g.source.view.Load().policy }, guard.check(mux)),
 		ReadHeaderTimeout: g.times.Handshake,
 		ReadTimeout:       g.times.Handshake,
 		WriteTimeout:      keepAlive,

@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -28,26 +27,8 @@ func newGuard(c *Config, at net.Addr, s *stats) *guard {
 	if len(g.origins) > 0 {
 		return g
 	}
-	for _, host := range g.hosts {
-		g.origins = append(g.origins, "http://"+host)
-		if len(c.Hosts) > 0 { // something in front may speak TLS
-			g.origins = append(g.origins, "https://"+host)
-		}
-	}
+	g.origins = originsOf(g.hosts, len(c.Hosts) > 0)
 	return g
-}
-
-func loopbackHosts(at net.Addr) []string {
-	const http = 80
-	names := []string{"localhost", "127.0.0.1", "[::1]"}
-	tcp, ok := at.(*net.TCPAddr)
-	if !ok || tcp.Port == http {
-		return names
-	}
-	for i, name := range names {
-		names[i] = name + ":" + strconv.Itoa(tcp.Port)
-	}
-	return names
 }
 
 // check refuses with 403 and says what would have to be set.

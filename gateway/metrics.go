@@ -32,8 +32,8 @@ func (s *stats) refused(why error) {
 	s.refusedAddress.Add(1)
 }
 
-// writeMetrics is the gateway's part of /metrics.
-func (g *Gateway) writeMetrics(w io.Writer) {
+// WriteMetrics writes the gateway's part of /metrics.
+func (g *Gateway) WriteMetrics(w io.Writer) {
 	s := &g.stats
 	ready := uint64(0)
 	if g.Ready() == nil {

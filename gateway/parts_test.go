@@ -129,7 +129,7 @@ func TestWithoutTheRedisDoor(t *testing.T) {
 		t.Errorf("redis at %q, admin %v", g.RedisAddr(), g.admin)
 	}
 	var metrics bytes.Buffer
-	g.writeMetrics(&metrics)
+	g.WriteMetrics(&metrics)
 	if !strings.Contains(metrics.String(), "quoit_gateway_ready 0\n") {
 		t.Errorf("metrics:\n%s", metrics.String())
 	}

@@ -17,6 +17,7 @@ import (
 // that it uses, as a text for those who follow it.
 type source struct {
 	seeds  []string
+	only   string // the address of the only member that is reached; "": all are
 	limits protocol.Limits
 	times  TimeConfig
 	log    *slog.Logger
@@ -33,15 +34,16 @@ type view struct {
 	text    []byte // empty until there is one
 	epoch   ring.Epoch
 	members map[string]bool
+	policy  string // for the pages that are served meanwhile
 	next    chan struct{}
 }
 
 func newSource(c *Config, log *slog.Logger) *source {
 	s := &source{
 		seeds: append([]string{c.ManagerAddr}, c.Seeds...), limits: c.limits(), times: c.Times, log: log,
-		ask: make(chan chan struct{}),
+		ask: make(chan chan struct{}), only: c.only.Address,
 	}
-	s.view.Store(&view{next: make(chan struct{})})
+	s.view.Store(&view{policy: policyFor(nil), next: make(chan struct{})})
 	return s
 }
 
@@ -122,7 +124,7 @@ func (s *source) publish(db *client.Client) {
 	if err != nil || bytes.Equal(text, old.text) {
 		return // it was parsed from a text, so it has one
 	}
-	v := &view{text: text, epoch: t.Epoch, members: make(map[string]bool, len(t.Nodes)), next: make(chan struct{})}
+	v := &view{text: text, epoch: t.Epoch, members: make(map[string]bool, len(t.Nodes)), policy: policyFor(t.Nodes), next: make(chan struct{})}
 	for _, n := range t.Nodes {
 		v.members[n.Address] = true
 	}
@@ -133,6 +135,9 @@ func (s *source) publish(db *client.Client) {
 // member says whether an address is a node of the topology. One that is not known
 // may have joined a moment ago: then the cluster is asked, once for all who wait.
 func (s *source) member(ctx context.Context, address string) bool {
+	if s.only != "" {
+		return s.only == address // it says itself when it serves nothing yet
+	}
 	if s.view.Load().members[address] || s.db.Load() == nil || ring.ValidateAddress(address) != nil {
 		return s.view.Load().members[address]
 	}

@@ -39,7 +39,9 @@ type NodeStatus struct {
 	Share     float64 `json:"share"`
 	GoalShare float64 `json:"goal_share"`
 	Tokens    int     `json:"tokens"`
-	OpsPerSec float64 `json:"ops_per_second"`
+	// Endpoints are the other ways to the node, such as that of browsers: URLs by kind.
+	Endpoints map[string]string `json:"endpoints,omitempty"`
+	OpsPerSec float64           `json:"ops_per_second"`
 	member.Heartbeat
 }
 
@@ -103,6 +105,12 @@ func statusOf(d cluster.Document, views map[string]view, now time.Time, timeout 
 // nodeStatus tells of one node. Its view is the zero one where it was never heard of.
 func nodeStatus(n cluster.Member, v view, now time.Time, timeout time.Duration) NodeStatus {
 	ns := NodeStatus{Address: n.Address, State: n.State, Tokens: n.Tokens, SilentMS: -1, Heartbeat: v.Heartbeat}
+	for _, e := range n.Endpoints {
+		if ns.Endpoints == nil {
+			ns.Endpoints = make(map[string]string)
+		}
+		ns.Endpoints[e.Kind] = e.URL
+	}
 	ns.Heartbeat.ID, ns.Incarnation = n.ID, n.Incarnation
 	ns.Heartbeat.Address, ns.Heartbeat.Moves = n.Address, nil
 	if v.at.IsZero() {

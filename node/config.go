@@ -27,6 +27,8 @@ type Config struct {
 	Bucket      string     `env:"QUOIT_BUCKET" help:"the cluster's bucket; required" want:"the bucket of the cluster, such as file:///var/lib/quoit/bucket"`
 	Tokens      int        `env:"QUOIT_NODE_TOKENS" envDefault:"128" help:"tokens on the ring: a bigger machine takes more"`
 	AdminAddr   string     `env:"QUOIT_NODE_ADMIN_ADDR" help:"health, metrics and profiles; loopback with the port one hundred above if empty, off for none" want:"host:port or off"`
+	GatewayAddr string     `env:"QUOIT_NODE_GATEWAY_ADDR" help:"address of a gateway of the node's own, which leads to this node alone and is published; none if empty" want:"host:port, such as 127.0.0.1:7481"`
+	GatewayURL  string     `env:"QUOIT_NODE_GATEWAY_URL" help:"what browsers dial to reach it; the advertised host and the port of the gateway if empty; where it has no path, that of the node's channel is added" want:"a ws:// or wss:// URL, such as wss://node-1.example.org"`
 	Open        bool       `env:"QUOIT_ALLOW_UNAUTHENTICATED" envDefault:"false" help:"listen on an address other than loopback although nobody is authenticated"`
 	LogLevel    slog.Level `env:"QUOIT_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error" want:"debug, info, warn or error"`
 
@@ -142,6 +144,10 @@ func (c *Config) Validate() error {
 	wrong(c.Bucket == "", "Bucket", "the bucket of the cluster, such as file:///var/lib/quoit/bucket")
 	wrong(c.Tokens < 1 || c.Tokens > ring.MaxTokens, "Tokens", fmt.Sprintf("1 to %d", ring.MaxTokens))
 	wrong(c.AdminAddr != "" && c.AdminAddr != config.Off && !config.Listenable(c.AdminAddr), "AdminAddr", "host:port or off")
+	wrong(c.GatewayAddr != "" && !config.Listenable(c.GatewayAddr), "GatewayAddr", "host:port, such as 127.0.0.1:7481")
+	wrong(!c.Open && config.Listenable(c.GatewayAddr) && !config.Loopback(c.GatewayAddr), "GatewayAddr", config.Closed)
+	wrong(c.GatewayURL != "" && !validGatewayURL(c.GatewayURL), "GatewayURL", "a ws:// or wss:// URL without user, query and fragment, such as wss://node-1.example.org")
+	wrong(c.GatewayURL != "" && c.GatewayAddr == "", "GatewayURL", "QUOIT_NODE_GATEWAY_ADDR beside it: where the node's gateway listens")
 	wrong(!c.Open && config.Listenable(c.Addr) && !config.Loopback(c.Addr), "Addr", config.Closed)
 	wrong(c.Log.FsyncInterval <= 0, "FsyncInterval", "a duration above 0, such as 1s")
 	wrong(c.Log.Segment < 1<<20 || c.Log.Segment > 4<<30, "Segment", "1MiB to 4GiB")

@@ -110,7 +110,7 @@ func (n *Node) settleIdentity(d cluster.Document) error {
 }
 
 func (n *Node) registration() cluster.Registration {
-	return cluster.Registration{Cluster: n.identity.Cluster, ID: n.identity.ID, Address: n.identity.Address, Tokens: n.config.Tokens}
+	return cluster.Registration{Cluster: n.identity.Cluster, ID: n.identity.ID, Address: n.identity.Address, Tokens: n.config.Tokens, Endpoints: n.endpoints}
 }
 
 // register asks the manager to note this node.

@@ -11,6 +11,9 @@ import (
 
 // writeMetrics is the node's part of /metrics.
 func (n *Node) writeMetrics(w io.Writer) {
+	if n.gateway != nil {
+		n.gateway.WriteMetrics(w)
+	}
 	t, connections := n.server.totals()
 	ready := uint64(0)
 	if n.Ready() == nil {

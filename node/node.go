@@ -39,6 +39,11 @@ type Seams struct {
 	NewMover      func(Host) (Mover, error) // instead of node/migrate
 	OnFatal       func(error)               // told once, before anything else, when the node must not go on
 	Version       string                    // of the program, for INFO and HELLO
+
+	// NewGateway makes the gateway that Config.GatewayAddr asks for; without it that is
+	// an error. It serves on GatewayListener if that is set.
+	NewGateway      func(context.Context, GatewayHost) (Gateway, error)
+	GatewayListener net.Listener
 }
 
 // Node is a running node. Make one with Start.
@@ -51,6 +56,8 @@ type Node struct {
 	stats     *stats
 	server    *server
 	admin     *admin.Server // nil when there is none
+	gateway   Gateway       // nil when there is none
+	endpoints []ring.Endpoint
 	folder    *folder
 	bucket    bucket.Bucket
 	documents *cluster.Store
@@ -123,6 +130,9 @@ func Start(ctx context.Context, c Config, s Seams) (*Node, error) {
 	n.server.ctx = background
 	n.life.work.Go(n.server.accept)
 	n.life.work.Go(func() { n.server.sweep(background) })
+	if n.gateway != nil {
+		n.life.work.Go(func() { n.followGateway(background) })
+	}
 	n.life.work.Go(func() {
 		if err := n.boot(background); err != nil && background.Err() == nil {
 			n.fail(err)
@@ -185,11 +195,18 @@ func (n *Node) open(ctx context.Context) (err error) {
 		}
 	}
 	n.documents = cluster.NewStore(n.bucket, cluster.StoreOptions{})
-	if n.seams.AdminListener == nil && n.config.AdminAddr == "off" {
+	if err := n.openGateway(ctx); err != nil {
+		return err
+	}
+	return n.openAdmin() // shows figures of all of them
+}
+
+func (n *Node) openAdmin() (err error) {
+	if n.seams.AdminListener == nil && n.config.AdminAddr == config.Off {
 		return nil
 	}
 	n.admin, err = admin.Listen(admin.Options{
-		Addr: config.AdminAddr(n.config.AdminAddr, listener.Addr().String()), Listener: n.seams.AdminListener,
+		Addr: config.AdminAddr(n.config.AdminAddr, n.Addr().String()), Listener: n.seams.AdminListener,
 		Healthy: n.Err, Ready: n.Ready, Metrics: n.writeMetrics,
 	})
 	return err
@@ -417,10 +434,11 @@ func (n *Node) Shutdown(ctx context.Context) error {
 		<-n.life.ended
 		return n.life.endErr
 	}
+	gatewayErr := n.closeGateway(ctx)
 	n.server.drain(ctx)
 	n.life.cancel()
 	n.life.work.Wait()
-	n.life.endErr = n.release(ctx)
+	n.life.endErr = errors.Join(gatewayErr, n.release(ctx))
 	close(n.life.ended)
 	return n.life.endErr
 }
@@ -437,6 +455,11 @@ func (n *Node) release(ctx context.Context) error {
 	}
 	if n.admin != nil {
 		errs = append(errs, n.admin.Close(ctx))
+	}
+	if n.gateway != nil {
+		errs = append(errs, n.gateway.Shutdown(ctx)) // a second time in the ordinary case
+	} else if n.seams.GatewayListener != nil {
+		_ = n.seams.GatewayListener.Close() // nobody has got it
 	}
 	if n.bucket != nil && n.seams.Bucket == nil {
 		errs = append(errs, n.bucket.Close())

@@ -20,6 +20,9 @@ const (
 	maxURLLength  = 1024
 )
 
+// WebSocket is the kind of an endpoint that is a channel to the node for web pages.
+const WebSocket = "ws"
+
 // Endpoint is another way to reach a node than its address, for clients that
 // cannot dial that: Kind "ws" with URL "wss://eu.example.org/node/1", say.
 type Endpoint struct {
@@ -114,14 +117,15 @@ func (n *Node) validate() error {
 		return invalid("node", n.Address, "has more than "+strconv.Itoa(MaxEndpoints)+" endpoints")
 	}
 	for _, e := range n.Endpoints {
-		if err := e.validate(); err != nil {
+		if err := e.Validate(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (e Endpoint) validate() error {
+// Validate says whether an endpoint can stand in a topology.
+func (e Endpoint) Validate() error {
 	if e.Kind == "" || len(e.Kind) > maxKindLength {
 		return invalid("endpoint kind", e.Kind, "want 1 to 32 characters")
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ func (d screen) draw(s manager.Status, eta *estimate) []string {
 	lines := []string{d.headline(s), ""}
 	lines = append(lines, d.fitting(s.Nodes)...)
 	lines = append(lines, d.complaints(s.Nodes)...)
+	lines = append(lines, d.endpoints(s.Nodes)...)
 	lines = append(lines, d.moves(s, eta)...)
 	return append(lines, d.settings(s)...)
 }
@@ -186,6 +188,24 @@ func (d screen) complaints(nodes []manager.NodeStatus) []string {
 	}
 	if len(lines) > 0 {
 		lines = append([]string{""}, lines...)
+	}
+	return lines
+}
+
+// endpoints are the other ways to nodes than their addresses.
+func (d screen) endpoints(nodes []manager.NodeStatus) []string {
+	t := newTable("", "", "")
+	for _, n := range nodes {
+		for _, kind := range slices.Sorted(maps.Keys(n.Endpoints)) {
+			t.add(n.Address, kind, n.Endpoints[kind])
+		}
+	}
+	if len(t.rows) == 0 {
+		return nil
+	}
+	lines := []string{"", d.paint.dim("  also reached at")}
+	for _, line := range t.lines(d.paint) {
+		lines = append(lines, "  "+line)
 	}
 	return lines
 }

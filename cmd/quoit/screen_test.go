@@ -57,6 +57,10 @@ func TestTheStatusScreen(t *testing.T) {
 	kept.Nodes[0].Snapshot = &member.Snapshot{State: "ok", Sequence: 3, AgeMS: 125_400}
 	kept.Nodes[1].Snapshot = &member.Snapshot{State: "no snapshot since 2026-01-01T10:00:00Z; snapshot: the bucket is not available", Sequence: 7, AgeMS: 7_200_000}
 	kept.Nodes[2].Snapshot = &member.Snapshot{State: "ok", AgeMS: -1}
+	reached := calm()
+	for _, i := range []int{0, 2} {
+		reached.Nodes[i].Endpoints = map[string]string{"ws": fmt.Sprintf("wss://n%d.example.org/v1/node/%s", i+1, reached.Nodes[i].Address)}
+	}
 	forming := manager.Status{Cluster: "quoit-1f2e", WaitingFor: 2, Nodes: []manager.NodeStatus{{Address: "10.0.0.1:7401", State: cluster.Known, Up: true}}}
 	for name, c := range map[string]struct {
 		status manager.Status
@@ -85,6 +89,18 @@ moving   6 ranges to go   ████▌··············· 22%   ab
   m2  10.0.0.2:7401 → 10.0.0.4:7401  sealed   ██████████       1 key     80 B
   m4  10.0.0.1:7401 → 10.0.0.4:7401  waiting  ··········      0 keys      0 B  the target does not answer
   1 handed over and to be tidied up, 2 waiting
+`},
+		"nodes that browsers reach": {reached, 0, `
+quoit-1f2e   3 nodes   1,000,000 keys   95.4 MiB   6,000 ops/s   epoch 130
+
+  NODE           STATE   SHARE OF THE RING               KEYS      DATA    MEMORY        LOG  OPS/S
+  10.0.0.1:7401  active  ████████████████████  35.0%  350,000  33.4 MiB  40.1 MiB  100.1 MiB  1,000
+  10.0.0.2:7401  active  ██████████████████▉·  33.0%  330,000  31.5 MiB  37.8 MiB   94.4 MiB  2,000
+  10.0.0.3:7401  active  ██████████████████▎·  32.0%  320,000  30.5 MiB  36.6 MiB   91.6 MiB  3,000
+
+  also reached at
+  10.0.0.1:7401  ws  wss://n1.example.org/v1/node/10.0.0.1:7401
+  10.0.0.3:7401  ws  wss://n3.example.org/v1/node/10.0.0.3:7401
 `},
 		"nodes that are not there": {never, 0, `
 quoit-1f2e   3 nodes   670,000 keys   63.9 MiB   6,000 ops/s   epoch 130

@@ -34,15 +34,20 @@ type server struct {
 func nodeServer() server {
 	return server{
 		name: "node", short: "Run one storage node",
-		long:  "A node keeps the keys of its part of the ring in memory and in its log.\nIt takes no flags: everything is an environment variable.",
+		long:  "A node keeps the keys of its part of the ring in memory and in its log. With\nQUOIT_NODE_GATEWAY_ADDR it lets browsers in to itself, as `quoit gateway` does to all\nnodes, and the settings of that hold too (quoit gateway --help).\nIt takes no flags: everything is an environment variable.",
 		table: node.WriteConfigTable,
 		serve: func(ctx context.Context, environ map[string]string, log io.Writer) error {
 			c, err := node.LoadConfig(environ)
 			points, wrong := failpoint.Parse(environ[failpoint.Variable])
+			var g gateway.Config
+			if err == nil && c.GatewayAddr != "" {
+				g, err = gateway.LoadConfig(environ)
+			}
 			if err := errors.Join(err, wrong); err != nil {
 				return settingsError(err)
 			}
-			return node.Run(ctx, c, node.Seams{Logger: newLogger(log, c.LogLevel), Points: points, Version: versionOf(debug.ReadBuildInfo()).Version})
+			version := versionOf(debug.ReadBuildInfo()).Version
+			return node.Run(ctx, c, node.Seams{Logger: newLogger(log, c.LogLevel), Points: points, Version: version, NewGateway: ownGateway(g, version)})
 		},
 	}
 }

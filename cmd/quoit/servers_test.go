@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -35,6 +36,7 @@ func TestAManagerAndANodeConfiguredByTheEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
 		"QUOIT_BUCKET": (&url.URL{Scheme: "file", Path: filepath.Join(dir, "bucket")}).String(), "QUOIT_MANAGER_ADDR": managerAddr, "QUOIT_MANAGER_ADMIN_ADDR": "off",
 		"QUOIT_NODE_ADDR": nodeAddr, "QUOIT_NODE_DATA": filepath.Join(dir, "node"), "QUOIT_NODE_ADMIN_ADDR": admin, "QUOIT_SERVERS": nodeAddr,
+		"QUOIT_NODE_GATEWAY_ADDR": "127.0.0.1:0", "QUOIT_GATEWAY_ORIGINS": "https://app.example.org",
 	} {
 		t.Setenv(name, value)
 	}
@@ -53,6 +55,19 @@ func TestAManagerAndANodeConfiguredByTheEnvironment(t *testing.T) {
 	mustSay(t, must(t, "healthcheck", "--timeout", "1m"), admin+"/healthz: ok")
 	mustSay(t, must(t, "healthcheck", "--timeout", "1m", "--ready"), admin+"/readyz: ok")
 	mustSay(t, must(t, "healthcheck", "--timeout", "1m", "--json"), `"ok": true`)
+
+	// The node has a gateway of its own, with the settings of gateways.
+	var topology topologyJSON
+	if err := json.Unmarshal([]byte(must(t, "cluster", "topology", "--json")), &topology); err != nil || len(topology.Nodes) != 1 {
+		t.Fatalf("%+v, %v", topology, err)
+	}
+	own := topology.Nodes[0].Endpoints["ws"]
+	if got := overWebSocket(t, own, "https://app.example.org", "GET greeting\r\n"); got != "$5\r\nhello\r\n" {
+		t.Errorf("at %s greeting is %q", own, got)
+	}
+	if got := overWebSocket(t, own, "http://127.0.0.1:7480", "GET greeting\r\n"); got != "403 Forbidden" {
+		t.Errorf("an origin that is not on the list hears %q", got)
+	}
 
 	// A gateway in front of them.
 	t.Setenv("QUOIT_GATEWAY_ADDR", freeAddress(t))
@@ -104,15 +119,17 @@ func TestWrongSettingsAreNamedAllOfThem(t *testing.T) {
 		settings map[string]string
 		want     []string
 	}{
-		"a typo":                {"node", map[string]string{"QUOIT_NODE_ADRR": "x"}, []string{"QUOIT_NODE_ADRR is not a setting", "QUOIT_NODE_ADDR"}},
-		"two wrong values":      {"node", map[string]string{"QUOIT_FSYNC": "sometimes", "QUOIT_WAL_SEGMENT": "big"}, []string{`QUOIT_FSYNC="sometimes": want always, interval or never`, `QUOIT_WAL_SEGMENT="big"`}},
-		"a wrong fail point":    {"node", map[string]string{"QUOIT_FAILPOINT": "nonsense"}, []string{"nonsense"}},
-		"an open address":       {"node", map[string]string{"QUOIT_NODE_ADDR": "0.0.0.0:7401"}, []string{"QUOIT_NODE_ADDR", "loopback"}},
-		"a typo of a gateway":   {"gateway", map[string]string{"QUOIT_GATEWAY_ORIGIN": "x"}, []string{"QUOIT_GATEWAY_ORIGIN is not a setting", "QUOIT_GATEWAY_ORIGINS"}},
-		"an open gateway":       {"gateway", map[string]string{"QUOIT_GATEWAY_REDIS_ADDR": ":7479", "QUOIT_GATEWAY_ADDR": "0.0.0.0:7480"}, []string{"QUOIT_GATEWAY_REDIS_ADDR", "QUOIT_GATEWAY_ADDR", "loopback"}},
-		"a typo of a manager":   {"manager", map[string]string{"QUOIT_MANAGER_JION": "x"}, []string{"QUOIT_MANAGER_JION is not a setting", "QUOIT_MANAGER_JOIN"}},
-		"a wrong join mode":     {"manager", map[string]string{"QUOIT_MANAGER_JOIN": "maybe"}, []string{`QUOIT_MANAGER_JOIN="maybe": want manual or auto`}},
-		"a wrong fail point, m": {"manager", map[string]string{"QUOIT_FAILPOINT": "nonsense"}, []string{"nonsense"}},
+		"a typo":                     {"node", map[string]string{"QUOIT_NODE_ADRR": "x"}, []string{"QUOIT_NODE_ADRR is not a setting", "QUOIT_NODE_ADDR"}},
+		"two wrong values":           {"node", map[string]string{"QUOIT_FSYNC": "sometimes", "QUOIT_WAL_SEGMENT": "big"}, []string{`QUOIT_FSYNC="sometimes": want always, interval or never`, `QUOIT_WAL_SEGMENT="big"`}},
+		"a wrong fail point":         {"node", map[string]string{"QUOIT_FAILPOINT": "nonsense"}, []string{"nonsense"}},
+		"an open address":            {"node", map[string]string{"QUOIT_NODE_ADDR": "0.0.0.0:7401"}, []string{"QUOIT_NODE_ADDR", "loopback"}},
+		"an open gateway of its own": {"node", map[string]string{"QUOIT_NODE_GATEWAY_ADDR": ":7481"}, []string{"QUOIT_NODE_GATEWAY_ADDR", "loopback"}},
+		"a typo for its gateway":     {"node", map[string]string{"QUOIT_NODE_GATEWAY_ADDR": "127.0.0.1:0", "QUOIT_GATEWAY_ORIGIN": "x"}, []string{"QUOIT_GATEWAY_ORIGIN is not a setting", "QUOIT_GATEWAY_ORIGINS"}},
+		"a typo of a gateway":        {"gateway", map[string]string{"QUOIT_GATEWAY_ORIGIN": "x"}, []string{"QUOIT_GATEWAY_ORIGIN is not a setting", "QUOIT_GATEWAY_ORIGINS"}},
+		"an open gateway":            {"gateway", map[string]string{"QUOIT_GATEWAY_REDIS_ADDR": ":7479", "QUOIT_GATEWAY_ADDR": "0.0.0.0:7480"}, []string{"QUOIT_GATEWAY_REDIS_ADDR", "QUOIT_GATEWAY_ADDR", "loopback"}},
+		"a typo of a manager":        {"manager", map[string]string{"QUOIT_MANAGER_JION": "x"}, []string{"QUOIT_MANAGER_JION is not a setting", "QUOIT_MANAGER_JOIN"}},
+		"a wrong join mode":          {"manager", map[string]string{"QUOIT_MANAGER_JOIN": "maybe"}, []string{`QUOIT_MANAGER_JOIN="maybe": want manual or auto`}},
+		"a wrong fail point, m":      {"manager", map[string]string{"QUOIT_FAILPOINT": "nonsense"}, []string{"nonsense"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for variable, value := range c.settings {

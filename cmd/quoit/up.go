@@ -111,8 +111,8 @@ func (o *upFlags) options(c *cobra.Command) (local.Options, gateway.Config, erro
 // adminOffset is how far above a server's port its admin listener is.
 const adminOffset = 100
 
-// gatewayOffset is how far above the manager's port the gateway is; its Redis door is
-// one below.
+// gatewayOffset is how far above the manager's port the gateway is, and above each
+// node's that of its own; the Redis door is one below the first.
 const gatewayOffset = 80
 
 // loopbackPort is a port so far above base, or any where base is 0.
@@ -128,7 +128,7 @@ func loopbackPort(base, above int) string {
 func upSettings(environ map[string]string) (n node.Config, m manager.Config, g gateway.Config, ignored []string, err error) {
 	own := []string{
 		"QUOIT_BUCKET", "QUOIT_MANAGER_ADDR", "QUOIT_MANAGER_ADMIN_ADDR", "QUOIT_MANAGER_INITIAL_NODES", "QUOIT_MANAGER_JOIN",
-		"QUOIT_NODE_ADDR", "QUOIT_NODE_ADMIN_ADDR", "QUOIT_NODE_ADVERTISE", "QUOIT_NODE_DATA",
+		"QUOIT_NODE_ADDR", "QUOIT_NODE_ADMIN_ADDR", "QUOIT_NODE_ADVERTISE", "QUOIT_NODE_DATA", "QUOIT_NODE_GATEWAY_ADDR", "QUOIT_NODE_GATEWAY_URL",
 		"QUOIT_GATEWAY_ADDR", "QUOIT_GATEWAY_REDIS_ADDR", "QUOIT_GATEWAY_ADMIN_ADDR", "QUOIT_GATEWAY_SEEDS",
 	}
 	rest := map[string]string{"QUOIT_NODE_DATA": "up", "QUOIT_BUCKET": "up"} // required, and filled in later
@@ -199,6 +199,16 @@ func (o *upFlags) up(c *cobra.Command, options local.Options, door gateway.Confi
 	ctx, w := c.Context(), c.OutOrStdout()
 	began := time.Now()
 	before, _ := os.ReadDir(filepath.Join(options.Dir, "nodes")) // a new folder has none
+	listener, err := o.firstListener(door.Addr)
+	if err != nil {
+		return err
+	}
+	pages := door // of the nodes' own gateways: that is where their pages come from
+	if listener != nil {
+		defer func() { _ = listener.Close() }() // a second time, once the gateway has it
+		pages.Addr = listener.Addr().String()
+	}
+	options.Gateway, options.GatewayOffset = ownGateway(pages, options.Version), gatewayOffset
 	running, err := local.Start(ctx, options)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -209,7 +219,7 @@ func (o *upFlags) up(c *cobra.Command, options local.Options, door gateway.Confi
 	defer func() {
 		err = errors.Join(err, running.Close(context.WithoutCancel(ctx)))
 	}()
-	front, err := openDoor(ctx, door, running.Manager(), options)
+	front, err := openDoor(ctx, door, listener, running.Manager(), options)
 	if err != nil {
 		return explainPorts(err, options, o.port)
 	}
@@ -236,10 +246,19 @@ func (o *upFlags) up(c *cobra.Command, options local.Options, door gateway.Confi
 	return waitBoth(ctx, running, front)
 }
 
+// firstListener opens the gateway's listener before the nodes start, where its port is
+// not known otherwise: nodes let the pages of that port in to their own gateways.
+func (o *upFlags) firstListener(addr string) (net.Listener, error) {
+	if o.port != 0 {
+		return nil, nil //nolint:nilnil // the gateway opens it, when all else could be
+	}
+	return net.Listen("tcp", addr)
+}
+
 // openDoor starts the gateway in front of a cluster that serves.
-func openDoor(ctx context.Context, c gateway.Config, manager string, options local.Options) (*gateway.Gateway, error) {
+func openDoor(ctx context.Context, c gateway.Config, l net.Listener, manager string, options local.Options) (*gateway.Gateway, error) {
 	c.ManagerAddr = manager
-	g, err := gateway.Start(ctx, c, gateway.Seams{Logger: options.Logger.With("server", "gateway"), Version: options.Version})
+	g, err := gateway.Start(ctx, c, gateway.Seams{Listener: l, Logger: options.Logger.With("server", "gateway"), Version: options.Version})
 	if err != nil {
 		return nil, err
 	}

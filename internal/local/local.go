@@ -53,9 +53,14 @@ type Options struct {
 	Node    *node.Config
 	Manager *manager.Config
 	// Admin starts the admin listeners, one hundred ports above.
-	Admin   bool
-	Logger  *slog.Logger
-	Version string
+	Admin bool
+	// Gateway makes the nodes' own gateways; nil makes none. Each listens
+	// GatewayOffset above its node's port where that is free, and where Port is negative
+	// anywhere.
+	Gateway       func(context.Context, node.GatewayHost) (node.Gateway, error)
+	GatewayOffset int
+	Logger        *slog.Logger
+	Version       string
 }
 
 // Cluster is a running cluster.
@@ -204,18 +209,41 @@ func (c *Cluster) AddNode(ctx context.Context, address string) (*node.Node, erro
 	if !c.options.Admin {
 		config.AdminAddr = "off"
 	}
-	n, err := node.Start(context.WithoutCancel(ctx), config, node.Seams{
+	seams := node.Seams{
 		Listener: listener,
 		Logger:   c.options.Logger.With("server", "node"),
 		Version:  c.options.Version,
 		OnFatal:  func(err error) { c.noteFailure(address, err) },
-	})
+	}
+	config.GatewayAddr, config.GatewayURL = "", ""
+	if c.options.Gateway != nil {
+		if seams.GatewayListener, err = c.options.gatewayListener(listener.Addr()); err != nil {
+			return nil, errors.Join(err, listener.Close())
+		}
+		seams.NewGateway, config.GatewayAddr = c.options.Gateway, seams.GatewayListener.Addr().String()
+	}
+	n, err := node.Start(context.WithoutCancel(ctx), config, seams)
 	if err != nil {
 		_ = listener.Close()
 		return nil, explainPort(fmt.Errorf("node %s: %w", address, err))
 	}
 	c.nodes = append(c.nodes, n)
 	return n, nil
+}
+
+// gatewayListener is where a node's gateway listens. It may change from one start to
+// the next: unlike its node's it is no name.
+func (o *Options) gatewayListener(node net.Addr) (net.Listener, error) {
+	if tcp, ok := node.(*net.TCPAddr); ok && o.Port > 0 && o.GatewayOffset > 0 {
+		if l, err := net.Listen("tcp", loopback(tcp.Port+o.GatewayOffset)); err == nil {
+			return l, nil
+		}
+	}
+	l, err := net.Listen("tcp", loopback(0))
+	if err != nil {
+		return nil, fmt.Errorf("a node's gateway: %w", err)
+	}
+	return l, nil
 }
 
 func (c *Cluster) noteFailure(address string, err error) {
