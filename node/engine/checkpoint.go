@@ -82,9 +82,10 @@ type Checkpoint struct {
 	done  [partitions]bool
 	spare [][]byte // chunks for the next partition
 	stats CheckpointStats
-	chunk int    // bytes to copy in one step
+	chunk int    // bytes to copy in one step, or to deliver at a time
 	delta int    // bytes that may be left for the cut
 	pause func() // between two steps
+	rest  func() // between two pieces of what is delivered
 }
 
 // BeginCheckpoint begins the only checkpoint of this engine: [ErrConflict] while
@@ -95,8 +96,8 @@ func (e *Engine) BeginCheckpoint() (*Checkpoint, error) {
 	if e.closed || e.checkpoint != nil {
 		return nil, fmt.Errorf("%w: a checkpoint is under way, or the engine is closed", ErrConflict)
 	}
-	// A writer that waits for the lock gets it between two steps.
-	e.checkpoint = &Checkpoint{e: e, chunk: copyChunk, delta: smallDelta, pause: runtime.Gosched}
+	way := newGiveWay(runtime.GOMAXPROCS(0))
+	e.checkpoint = &Checkpoint{e: e, chunk: copyChunk, delta: smallDelta, pause: way.pause, rest: way.pause}
 	return e.checkpoint, nil
 }
 
@@ -129,7 +130,7 @@ func (c *Checkpoint) Partition(i int, fn func(Entry) error) (Cut, error) {
 	c.stats.Buffered = max(c.stats.Buffered, pic.bytes())
 	c.stats.Again += len(pic.late)
 	if err == nil {
-		cut.Keys, cut.Bytes, err = pic.deliver(fn)
+		cut.Keys, cut.Bytes, err = pic.deliver(c.resting(fn))
 	}
 	pic.reset()
 	c.spare = pic.spare
@@ -137,6 +138,19 @@ func (c *Checkpoint) Partition(i int, fn func(Entry) error) (Cut, error) {
 		c.cuts[i], c.done[i] = cut.LSN, true
 	}
 	return cut, err
+}
+
+// resting gives way to traffic between pieces of what fn is given: it may be what
+// takes the time, as when it packs.
+func (c *Checkpoint) resting(fn func(Entry) error) func(Entry) error {
+	given := 0
+	return func(e Entry) error {
+		if given += entryCost + len(e.Key) + len(e.Value); given > c.chunk {
+			given = 0
+			c.rest()
+		}
+		return fn(e)
+	}
 }
 
 // Unchanged says whether partition i still is what a picture with the cut since

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"runtime"
 	"slices"
 	"time"
 
@@ -220,13 +221,22 @@ func (w *partWriter) begin() (err error) {
 	if err := w.o.Points.Hit("keeper.write"); err != nil {
 		return err
 	}
-	o := snapshot.WriterOptions{Snapshot: w.id, Part: w.numbers, Workers: 1}
+	o := snapshot.WriterOptions{Snapshot: w.id, Part: w.numbers, Workers: packers(runtime.GOMAXPROCS(0))}
 	w.numbers++
 	if w.file, err = w.folder.create(partName(snapshot.PartInfo{Snapshot: o.Snapshot, Number: o.Part})); err != nil {
 		return err
 	}
 	w.writer, err = snapshot.NewWriter(w.file, o)
 	return err
+}
+
+// packers is how many goroutines pack what another one copies. One processor is left
+// to traffic: where all of them work, nobody asks the network for requests.
+func packers(processors int) int {
+	if processors > 2 {
+		return 1
+	}
+	return 0
 }
 
 // finish ends the part at hand, if there is one.
