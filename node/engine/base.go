@@ -115,7 +115,8 @@ func (w *replayWorker) load() error {
 		if err := w.s.e.parts[i].load(base.load(i), base.HLC); err != nil {
 			return fmt.Errorf("partition %d of the base: %w", i, err)
 		}
-		w.s.e.parts[i].last = base.Cuts[i]
+		p := &w.s.e.parts[i]
+		p.last, p.newest, p.horizon = base.Cuts[i], base.HLC, base.HLC
 	}
 	return nil
 }

@@ -15,6 +15,9 @@
 //     last said ([Engine.SetOwnership], [Engine.Activate], ...), never what the
 //     log says: after [Open] nothing is served.
 //   - A range that was dropped, unstaged or wiped does not come back from the log.
+//   - A [Watcher] is told of every change of what it watches, in order for each
+//     position, when it is durable; and where it was too slow or away, of the latest
+//     state of each key, removals included for as long as they are remembered.
 //   - A [Checkpoint] is an exact picture of memory, taken in small steps beside
 //     traffic, from which [Open] goes on with what the log has behind it.
 //
@@ -72,6 +75,8 @@ type Options struct {
 	// Workers is how many goroutines apply the log at start; 0 means one for
 	// each processor.
 	Workers int
+	// Watch says what watching may cost.
+	Watch WatchOptions
 }
 
 // Engine is the map of one node. Make one with [Open].
@@ -84,6 +89,7 @@ type Engine struct {
 	recovered        Recovered
 	expired          atomic.Uint64
 	upkeep           upkeep
+	hub              *hub
 	ranges           sync.Mutex       // serializes what changes the state of ranges; before any partition's mu
 	sealed, staged   map[string]*hold // by move; guarded by ranges
 	closed           bool             // guarded by ranges
@@ -107,9 +113,11 @@ func Open(o Options) (*Engine, error) {
 		e.parts[i].init(i, e.slabs)
 	}
 	e.upkeep.s = e.NewSession()
+	e.hub = newHub(e, o.Watch)
 	if err := e.recover(orDefault(o.Workers, runtime.GOMAXPROCS(0)), o.Base); err != nil {
 		return nil, errors.Join(fmt.Errorf("engine: recover: %w", err), e.Close())
 	}
+	e.hub.begin()
 	return e, nil
 }
 
@@ -140,7 +148,7 @@ func (p *partition) close() {
 	defer p.mu.Unlock()
 	p.table.Release()
 	p.segs, p.captures, p.picture = []segment{{end: p.hi, state: foreign}}, nil, nil
-	p.sweep = sweep{due: never}
+	p.sweep, p.tombs = sweep{due: never}, tombs{}
 }
 
 func (e *Engine) part(pos ring.Position) *partition { return &e.parts[pos/partitionSpan] }

@@ -22,6 +22,7 @@ type hold struct {
 	complete bool          // staged: everything is here
 	hlc      Version       // of complete
 	count    uint64        // of complete
+	sealedAt Version       // sealed: newer than all that was written before; see Engine.sealVersion
 }
 
 func newHold(move string, r ring.Range, reason HeldReason) *hold {
@@ -74,9 +75,30 @@ func (e *Engine) Seal(move string, r ring.Range) (wal.LSN, error) {
 		close(h.resolved)
 		return 0, err
 	}
-	h.lsn = lsn
+	h.lsn, h.sealedAt = lsn, e.Version()
 	e.sealed[move] = h
 	return lsn, nil
+}
+
+// SealVersion returns the version that divides what was written to a sealed range
+// here from what will be written to it at its next owner: what the target is told to
+// complete its stage with, and whoever watches to go on from.
+func (e *Engine) SealVersion(move string) (Version, error) {
+	e.ranges.Lock()
+	defer e.ranges.Unlock()
+	h := e.sealed[move]
+	if h == nil {
+		return 0, ErrUnknownMove
+	}
+	return e.sealVersion(h), nil
+}
+
+// sealVersion makes the version of a seal that comes from the log. The caller holds ranges.
+func (e *Engine) sealVersion(h *hold) Version {
+	if h.sealedAt == 0 {
+		h.sealedAt = e.Version()
+	}
+	return h.sealedAt
 }
 
 // Unseal makes the range owned again. Only after reading in the document that the
@@ -129,6 +151,10 @@ func (e *Engine) forget(h *hold) (wal.LSN, error) {
 func (e *Engine) release(h *hold, to state) {
 	e.setState(h.r, to, nil)
 	close(h.resolved)
+	if to != owned {
+		e.hub.gone(h.r, h.sealedAt)
+	}
+	e.hub.released()
 }
 
 // Held returns the ranges that moves hold at this moment, in the order of their

@@ -30,9 +30,14 @@ func (e *Engine) SetOwnership(own []ring.Range) error {
 		}
 	}
 	s, leftovers := e.NewSession(), 0
+	var lost []ring.Range
 	for i := range e.parts {
-		leftovers += s.setOwnership(&e.parts[i], mine[i])
+		leftovers += s.setOwnership(&e.parts[i], mine[i], &lost)
 	}
+	for _, r := range lost {
+		e.hub.gone(r, 0)
+	}
+	e.hub.released()
 	if leftovers > 0 {
 		return fmt.Errorf("%w: %d keys are left from an earlier ownership", ErrConflict, leftovers)
 	}
@@ -40,8 +45,9 @@ func (e *Engine) SetOwnership(own []ring.Range) error {
 }
 
 // setOwnership decides one partition in one hold of its lock, so that no request
-// finds it half decided. It returns how many keys of leftovers it left hidden.
-func (s *Session) setOwnership(p *partition, mine []piece) (leftovers int) {
+// finds it half decided. It returns how many keys of leftovers it left hidden, and adds
+// to lost what was owned and is no more.
+func (s *Session) setOwnership(p *partition, mine []piece, lost *[]ring.Range) (leftovers int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, pc := range mine {
@@ -54,7 +60,16 @@ func (s *Session) setOwnership(p *partition, mine []piece) (leftovers int) {
 			s.purgeAll(p, p.begin(i), seg.end)
 			seg.state = foreign
 		}
+		was := seg.state
 		seg.state = seg.after(isMine)
+		switch {
+		case was == owned && seg.state == foreign:
+			*lost = addRange(*lost, ring.Range{Start: p.begin(i) - 1, End: seg.end})
+		case was == foreign && seg.state == owned:
+			// Whoever had it before may have removed what a watcher still has.
+			at := Version(s.e.clock.last.Load())
+			p.acquired, p.horizon = max(p.acquired, at), max(p.horizon, at)
+		}
 		if isMine && seg.state == foreign {
 			leftovers += seg.keys
 		}

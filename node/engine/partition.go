@@ -64,6 +64,12 @@ type partition struct {
 	sweep    sweep
 	// last is the newest LSN that changed what a picture of this partition shows.
 	last wal.LSN
+	// newest is the newest version that the log has of this partition.
+	newest Version
+	// tombs are the removals that are remembered: all with a version above horizon.
+	// What is newer than acquired happened here, and was published.
+	tombs             tombs
+	horizon, acquired Version
 	// seen is the newest LSN of each 256th of the partition. A reader waits for
 	// the one of its key: coarser than the key, so that it costs no search and no
 	// pruning, and fine enough that waiting for a stranger's write is rare.

@@ -235,7 +235,10 @@ func (w *replayWorker) record(rec []byte) error {
 	}
 	w.newest = max(w.newest, r.version)
 	p := w.s.e.part(pos)
-	p.last = w.lsn
+	p.last, p.newest = w.lsn, max(p.newest, r.version)
+	if r.kind == kindDelete {
+		p.mourn(w.s.e.hub.tombLimit, pos, r.key, r.version)
+	}
 	return w.s.apply(p, &p.segs[0], r)
 }
 
@@ -250,6 +253,7 @@ func (w *replayWorker) event(rec []byte) error {
 	}
 	if ev.kind == kindComplete {
 		w.newest = max(w.newest, Version(ev.a))
+		w.received(ev)
 	}
 	if ev.kind != kindWipe && ev.kind != kindStage {
 		return nil
@@ -262,6 +266,16 @@ func (w *replayWorker) event(rec []byte) error {
 		}
 	}
 	return nil
+}
+
+// received notes that what a range held when it came is not in this log as it happened.
+func (w *replayWorker) received(ev event) {
+	for _, pc := range pieces(ev.r) {
+		if pc.index%len(w.replay.workers) == w.index {
+			p := &w.s.e.parts[pc.index]
+			p.horizon, p.newest = max(p.horizon, Version(ev.a)), max(p.newest, Version(ev.a))
+		}
+	}
 }
 
 var errBase = errors.New("record changes a key that is not there")

@@ -170,7 +170,7 @@ func (s *Session) applyStaged(p *partition, h *hold, rec entry, raw []byte) erro
 	if err != nil {
 		return logError(err)
 	}
-	p.wrote(rec.pos, lsn)
+	p.wrote(rec.pos, rec.version, lsn)
 	s.seen = max(s.seen, lsn)
 	return s.apply(p, seg, rec)
 }
@@ -231,8 +231,20 @@ func (e *Engine) Activate(move string) (wal.LSN, error) {
 		return 0, err
 	}
 	delete(e.staged, move)
+	e.acquire(h.r, h.hlc)
 	e.release(h, owned)
 	return lsn, nil
+}
+
+// acquire notes that what happened to a range up to a version happened elsewhere: who
+// comes with an older one cannot be told what was removed.
+func (e *Engine) acquire(r ring.Range, hlc Version) {
+	for _, pc := range pieces(r) {
+		p := &e.parts[pc.index]
+		p.mu.Lock()
+		p.acquired, p.horizon, p.newest = max(p.acquired, hlc), max(p.horizon, hlc), max(p.newest, hlc)
+		p.mu.Unlock()
+	}
 }
 
 // Unstage forgets a staged range, complete or not. Only after reading in the

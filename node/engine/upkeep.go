@@ -74,6 +74,7 @@ func (s *Session) keep(p *partition, now int64, budget int) (used int, more bool
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	looked, worthwhile := s.sweepStep(p, now, budget)
+	p.horizon = max(p.horizon, p.tombs.expire(versionAt(now-s.e.hub.o.Retention.Milliseconds())))
 	compacts := p.table.Maintain(maintainBytes)
 	return looked, worthwhile || compacts
 }

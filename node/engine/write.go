@@ -115,7 +115,7 @@ func (s *Session) put(p *partition, seg *segment, pos ring.Position, key, value 
 		return 0, err
 	}
 	p.put(seg, pos, key, value, version, expireAt)
-	s.finish(p, pos)
+	s.finish(p, pos, key, version)
 	return version, nil
 }
 
@@ -131,7 +131,8 @@ func (s *Session) remove(p *partition, seg *segment, pos ring.Position, key []by
 		return err
 	}
 	p.remove(seg, pos, key)
-	s.finish(p, pos)
+	p.mourn(s.e.hub.tombLimit, pos, key, version)
+	s.finish(p, pos, key, version)
 	return nil
 }
 
@@ -146,7 +147,7 @@ func (s *Session) touch(p *partition, pos ring.Position, key []byte, expireAt in
 		return err
 	}
 	p.setMeta(pos, key, version, expireAt)
-	s.finish(p, pos)
+	s.finish(p, pos, key, version)
 	return nil
 }
 
@@ -164,7 +165,7 @@ func (s *Session) extend(p *partition, seg *segment, pos ring.Position, key, tai
 		return err
 	}
 	p.put(seg, pos, key, s.value, version, expireAt)
-	s.finish(p, pos)
+	s.finish(p, pos, key, version)
 	return nil
 }
 
@@ -184,7 +185,7 @@ func (s *Session) appendAs(urgent bool, p *partition, r entry) error {
 	if err != nil {
 		return logError(err)
 	}
-	p.wrote(r.pos, lsn)
+	p.wrote(r.pos, r.version, lsn)
 	s.seen = max(s.seen, lsn)
 	s.torn = true // until finish
 	return nil
@@ -192,8 +193,11 @@ func (s *Session) appendAs(urgent bool, p *partition, r entry) error {
 
 // finish ends what append began: memory has what the log has. A write that panics in
 // between does not get here, see Torn.
-func (s *Session) finish(p *partition, pos ring.Position) {
+func (s *Session) finish(p *partition, pos ring.Position, key []byte, version Version) {
 	p.publish(pos, s.rec)
+	if s.e.hub.active.Load() != 0 {
+		s.e.hub.publish(p, pos, key, version)
+	}
 	s.torn = false
 }
 
@@ -209,8 +213,8 @@ func logError(err error) error {
 }
 
 // wrote makes later readers of the position wait for the record at lsn.
-func (p *partition) wrote(pos ring.Position, lsn wal.LSN) {
-	p.last = lsn
+func (p *partition) wrote(pos ring.Position, version Version, lsn wal.LSN) {
+	p.last, p.newest = lsn, max(p.newest, version)
 	p.seen[seenSlot(pos)] = lsn
 }
 

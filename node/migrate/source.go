@@ -175,7 +175,10 @@ func (s *source) adopt() {
 // noteSeal remembers that the range is sealed from now on.
 func (s *source) noteSeal() {
 	s.sealed = true
-	s.hlc = s.m.o.Engine.Version()
+	var err error
+	if s.hlc, err = s.m.o.Engine.SealVersion(string(s.move.ID)); err != nil {
+		s.hlc = s.m.o.Engine.Version() // It is over already, and whoever asks for this is told.
+	}
 	s.released = s.m.heldUntil(s.move.Range)
 	close(s.hurry)
 	s.mu.Lock()
