@@ -79,7 +79,7 @@ func NewFakeCluster(n int) *FakeCluster {
 }
 
 func newFakeCluster(name string) *FakeCluster {
-	return &FakeCluster{name: name, nodes: map[string]*FakeNode{}, data: map[string]fakeEntry{}, history: map[string]fakeChange{}}
+	return &FakeCluster{name: name, nodes: map[string]*FakeNode{}, data: map[string]fakeEntry{}, history: map[string]fakeChange{}, version: 1000}
 }
 
 func fakeAddress(i int) string { return "n" + strconv.Itoa(i) + ":7401" }

@@ -109,7 +109,7 @@ func (w *fakeWatch) write() {
 				return
 			}
 			if len(w.queue) == 0 {
-				w.told = max(f.version, 1)
+				w.told = f.version
 				w.again()
 			}
 			if len(w.queue) == 0 {
@@ -150,7 +150,7 @@ func (w *fakeWatch) catchUp(r ring.Range, since uint64) {
 			w.push(c.push(id, key))
 		}
 	}
-	version := max(f.version, 1)
+	version := f.version
 	w.push(protocol.Push{Kind: protocol.PushSynced, ID: id, Start: uint32(r.Start), End: uint32(r.End), Version: version})
 	w.ranges = append(w.ranges, fakeRange{r, version, true})
 }
@@ -275,7 +275,7 @@ func (n *FakeNode) reowned() {
 					case arc.Owner == n.address:
 						kept = append(kept, fakeRange{part, r.version, r.live})
 					case r.live:
-						w.moved(part, max(n.cluster.version, 1), arc.Owner)
+						w.moved(part, n.cluster.version, arc.Owner)
 					default:
 						w.moved(part, 0, arc.Owner)
 					}
