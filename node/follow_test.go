@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/wal"
 	"github.com/quoitdb/quoit/ring"
@@ -90,6 +91,42 @@ func TestACommittedMoveIsDroppedAndReported(t *testing.T) {
 	if !slices.ContainsFunc(m.last().Actions, func(a cluster.Action) bool { return a.Kind == cluster.Drop && a.Move == mv.ID }) {
 		t.Errorf("the mover was not told: %+v", m.last())
 	}
+}
+
+// What a node reports it can no longer lose: after it, the document forgets the move.
+func TestWhatANodeReportsIsDurable(t *testing.T) {
+	c, n, m, mv := moving(t)
+	seal, err := m.host.Engine.Seal(string(mv.ID), mv.Range)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.host.Log.SyncTo(seal); err != nil {
+		t.Fatal(err)
+	}
+	d := c.change(commit(mv.ID))
+	c.follow(n, d)
+	waitFor(t, "the report", func() bool { return slices.Contains(c.manager.reports(), string(mv.ID)+" dropped") })
+	found := recovered(t, c.disk.CrashClone(func() bool { return false }))
+	if len(found.Sealed) > 0 || found.Mark.Counter < d.Counter {
+		t.Errorf("after a power failure it has acted on document %d and still holds %v; it has reported %s as dropped by document %d",
+			found.Mark.Counter, found.Sealed, mv.ID, d.Counter)
+	}
+}
+
+// recovered is what the log on a node's disk says.
+func recovered(t *testing.T, disk vfs.FS) engine.Recovered {
+	t.Helper()
+	log, err := wal.Open(wal.Options{FS: disk, Dir: "/data/log", SegmentSize: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	e, err := engine.Open(engine.Options{Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	return e.Recovered()
 }
 
 // TestAnAbortedMoveIsUnsealed: only after reading that the move is gone.

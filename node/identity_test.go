@@ -119,6 +119,30 @@ func TestEveryFailureOfTheDiskIsReported(t *testing.T) {
 	}
 }
 
+// Whoever has been told an identity finds it again, whatever the power takes away.
+func TestAnIdentitySurvivesAPowerFailure(t *testing.T) {
+	disk := vfs.NewMem()
+	f := mustOpenFolder(t, disk)
+	id, err := f.identify(testAddress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lose := func() bool { return false }
+	check := func() {
+		t.Helper()
+		after, err := mustOpenFolder(t, disk.CrashClone(lose)).identify(testAddress)
+		if err != nil || after != id {
+			t.Fatalf("%+v, %v, want %+v", after, err, id)
+		}
+	}
+	check()
+	id.Cluster = "c1"
+	if err := f.save(id); err != nil {
+		t.Fatal(err)
+	}
+	check()
+}
+
 func mustOpenFolder(t *testing.T, disk vfs.FS) *folder {
 	t.Helper()
 	f, err := openFolder(disk, "/data")

@@ -183,6 +183,24 @@ func TestABucketThatStaysAwayIsToldAsSuch(t *testing.T) {
 	must(t, second(s.Head(t.Context())))
 }
 
+// A reply is lost and the head is as before: that is no proof that the swap will not
+// come yet, so an error of the next try must not read as if nothing had been sent.
+func TestADoubtIsNotClosedByFindingNothing(t *testing.T) {
+	late := make(chan struct{})
+	forbidden := errors.New("access denied")
+	b := buckettest.NewFaulty(buckettest.NewMemory(), buckettest.InTurn("PutIfMatch", buckettest.Fault{Late: late}, buckettest.Fault{Before: forbidden}))
+	s := claimed(t, b, 4)
+	m, err := publish(t.Context(), s, content{}, content{"a", "b"}, 1)
+	if !errors.Is(err, ErrInDoubt) || !errors.Is(err, forbidden) {
+		t.Errorf("got %v, want in doubt, and why", err)
+	}
+	close(late)
+	b.Drain()
+	if k, _ := must1(s.Head(t.Context())).Current(); k.Snapshot != m.Snapshot {
+		t.Errorf("the current snapshot is %v, want %v, which came late", k.Snapshot, m.Snapshot)
+	}
+}
+
 func TestASwapThatLandsLateDoesNotPublishTwice(t *testing.T) {
 	late := make(chan struct{})
 	b := buckettest.NewFaulty(buckettest.NewMemory(), buckettest.InTurn("PutIfMatch", buckettest.Fault{Late: late}))

@@ -38,7 +38,7 @@ var layers = map[string][]string{
 	"internal/failpoint":         {},
 	"internal/admin":             {},
 	"internal/cluster":           {"ring", "snapshot/bucket"},
-	"node/wal":                   {"internal/vfs"},
+	"node/wal":                   {"internal/failpoint", "internal/vfs"},
 	"node/engine/table":          {"internal/prefetch", "ring"},
 	"node/engine":                {"internal/prefetch", "node/engine/table", "node/wal", "internal/vfs", "ring", "internal/failpoint"},
 	"node/keeper":                {"node/engine", "node/wal", "internal/vfs", "internal/failpoint", "snapshot", "snapshot/bucket", "ring"},
@@ -62,7 +62,8 @@ var layers = map[string][]string{
 	"internal/restore":           {"snapshot", "snapshot/bucket", "node/wal", "node/engine", "internal/cluster", "internal/transfer", "client", "ring"},
 	"cmd/quoit":                  {"manager", "node", "gateway", "client", "snapshot", "snapshot/bucket", "internal/", "protocol", "ring"},
 	"tools/compare":              {"client", "snapshot", "snapshot/bucket", "internal/freeport", "internal/restore"},
-	"integration":                {"manager", "node", "client", "snapshot", "snapshot/bucket", "internal/", "protocol", "ring"},
+	"tools/planted":              {},
+	"integration":                {"manager", "node", "node/wal", "node/keeper", "node/migrate", "client", "snapshot", "snapshot/bucket", "internal/", "protocol", "ring"},
 	"integration/containers":     {"manager", "node", "gateway", "client", "snapshot/bucket", "internal/"},
 }
 

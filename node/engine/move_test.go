@@ -275,6 +275,8 @@ func TestStepsAreIdempotentOrRefused(t *testing.T) {
 	p.source.user().fill(100)
 	p.begin("m")
 	p.copy("m")
+	_, err := p.target.Activate("m")
+	wantErr(t, err, ErrConflict) // It may lack something, whatever a document says.
 	p.seal("m")
 	lsn, err := p.source.Seal("m", r)
 	if must(t, err); lsn == 0 {

@@ -3,7 +3,14 @@ package keeper
 import (
 	"math/rand/v2"
 	"testing"
+
+	"github.com/quoitdb/quoit/internal/vfs"
+	"github.com/quoitdb/quoit/snapshot/bucket"
+	"github.com/quoitdb/quoit/snapshot/bucket/buckettest"
 )
+
+// away is a bucket that cannot be reached.
+func away(buckettest.Op) buckettest.Fault { return buckettest.Fault{Before: bucket.ErrUnavailable} }
 
 // life is what a node does between its first start and its death.
 func (m *machine) life() error {
@@ -88,6 +95,37 @@ func TestNothingAcknowledgedIsLostWhateverTheOperationItDiesAt(t *testing.T) {
 				must(t, m.boot())
 				m.check(m.acked)
 				m.after()
+			})
+		})
+	}
+}
+
+// Wherever the power fails, snapshot and log on the disk join up by themselves: the
+// bucket, which could replace the one, may be away, and is not the only copy of anything.
+func TestARestartNeedsNoBucketWhereverThePowerFailed(t *testing.T) {
+	for name, c := range map[string]struct {
+		keep  func() bool
+		disks int // that the same moment may leave behind
+	}{"all is lost that was not synced": {lose, 1}, "some is lost": {some, 6}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			everyDeath(t, 1, func(m *machine) {
+				var left []*vfs.Mem
+				for range c.disks {
+					left = append(left, m.disk.CrashClone(c.keep))
+				}
+				m.crash(c.keep)
+				m.fail(away)
+				history, acked := m.history, m.acked
+				for _, m.disk = range left {
+					m.history, m.acked = history, acked
+					if err := m.boot(); m.engine == nil || !bucket.IsRetryable(err) { // the claim; everything before it has worked
+						t.Fatalf("boot: %v", err)
+					}
+					m.check(acked)
+					m.stop()
+					m.engine, m.log = nil, nil
+				}
 			})
 		})
 	}

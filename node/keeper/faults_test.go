@@ -257,6 +257,34 @@ func TestADamagedLocalSnapshotIsReplacedByTheBuckets(t *testing.T) {
 	}
 }
 
+// The newest snapshot is damaged, here and in the bucket, and nothing else was archived:
+// the one before it goes together with the log on the disk, which therefore reaches so far.
+func TestTheLogReachesBackToTheSnapshotBeforeTheNewest(t *testing.T) {
+	m := newMachine(t)
+	m.archive = ArchiveOff
+	must(t, m.boot())
+	for i := range 4 {
+		must(t, m.put(i*20, i*20+120, fmt.Sprint("round ", i)))
+		must(t, m.cut())
+	}
+	if m.log.Start() == 0 {
+		t.Fatal("the log has its beginning still")
+	}
+	must(t, m.put(0, 20, "behind"))
+	current, err := m.store.Head(t.Context())
+	must(t, err)
+	newest, _ := current.Current()
+	m.stop()
+	m.damage("data/snapshot/" + manifestName)
+	m.spoilObject(newest.Manifest)
+	must(t, m.boot())
+	if m.base == nil || m.base.Manifest.Sequence != newest.Sequence-1 {
+		t.Fatalf("it started from %+v, want snapshot %d", m.base, newest.Sequence-1)
+	}
+	m.check(m.acked)
+	m.stop()
+}
+
 func TestARestartNeedsNoBucket(t *testing.T) {
 	m := started(t)
 	for i := range 3 {
@@ -264,7 +292,7 @@ func TestARestartNeedsNoBucket(t *testing.T) {
 		must(t, m.cut())
 	}
 	m.stop()
-	m.fail(func(buckettest.Op) buckettest.Fault { return buckettest.Fault{Before: bucket.ErrUnavailable} })
+	m.fail(away)
 	if err := m.boot(); !bucket.IsRetryable(err) { // the claim; everything before it has worked
 		t.Fatalf("boot: %v", err)
 	}

@@ -133,6 +133,29 @@ func TestFolderFailsAtEveryStep(t *testing.T) {
 	}
 }
 
+// Every write takes every step, in order: the bytes are synced before their name, and
+// the name is noted before it changes.
+func TestFolderTakesEveryStepInOrder(t *testing.T) {
+	for _, kind := range []string{"put", "swap", "delete"} {
+		t.Run(kind, func(t *testing.T) {
+			f := opened(t, t.TempDir())
+			mustCreate(t, f, "object", "old")
+			var steps []string
+			f.OnStep(func(s string) error { steps = append(steps, s); return nil })
+			if err := change(f, kind); err != nil {
+				t.Fatal(err)
+			}
+			want := bucket.Steps
+			if kind == "delete" { // It has no body.
+				want = want[3:]
+			}
+			if !slices.Equal(steps, want) {
+				t.Errorf("it took the steps %q, want %q", steps, want)
+			}
+		})
+	}
+}
+
 // TestFolderHidesWhatIsNotDurable: after a rename whose directory could not be
 // synced nobody is shown the object, nor its absence, until a sync has succeeded.
 func TestFolderHidesWhatIsNotDurable(t *testing.T) {

@@ -1,0 +1,12 @@
+package main
+
+import "slices"
+
+// mistakes are all there are, from the disk upwards. Each names the narrowest tests
+// that must notice it; that others notice it as well proves nothing more.
+func mistakes() []mistake {
+	return slices.Concat(
+		logMistakes(), engineMistakes(), rangeMistakes(), moveMistakes(),
+		documentMistakes(), snapshotMistakes(), serverMistakes(), clientMistakes(),
+	)
+}
