@@ -2,7 +2,6 @@ package integration
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -122,42 +121,6 @@ func TestEveryDiskIsLostAfterMovesInBothDirections(t *testing.T) {
 		p.start(t, "")
 		f.until(p.name+" to be back", func(s manager.Status) bool { return settled(2)(s) && archived(s) })
 	}
-	l.audit()
-}
-
-// TestMatrixSnapshotKill kills a node at every step of a snapshot, under load, and
-// starts it again.
-func TestMatrixSnapshotKill(t *testing.T) {
-	f, nodes := keepers(t, 2)
-	l := startLoad(t, nodes[0].name)
-	mustSnapshot(t, nodes...)
-	victim := nodes[1]
-	for _, point := range []string{
-		"write", "written", "upload", "uploaded", "archive", "archived", "publish", "published", "adopt", "adopted", "truncate", "truncated",
-	} {
-		victim.stop()
-		victim.start(t, fmt.Sprintf("keeper.%s=kill@1", point))
-		deadline := time.Now().Add(patience)
-		for running := true; running; {
-			_, _ = snapshot(victim)
-			select {
-			case <-victim.ended():
-				running = false
-			case <-time.After(20 * time.Millisecond):
-				if time.Now().After(deadline) {
-					t.Fatalf("it never came to keeper.%s", point)
-				}
-			}
-		}
-		victim.start(t, "")
-		f.until("the node to be back", settled(2))
-		mustSnapshot(t, victim)
-	}
-	l.work.Halt()
-	f.until("the archive", archived)
-	victim.loseDisk(t)
-	victim.start(t, "")
-	f.until("the node to be back", func(s manager.Status) bool { return settled(2)(s) && archived(s) })
 	l.audit()
 }
 

@@ -48,24 +48,6 @@ func (c cell) hit() string {
 	return "@1"
 }
 
-// TestMatrixKill kills one process with SIGKILL in each phase of a move, starts it
-// again, and wants the move to end by itself with nothing lost.
-func TestMatrixKill(t *testing.T) {
-	for _, c := range cells() {
-		t.Run(c.role+"/"+c.phase, func(t *testing.T) {
-			t.Parallel()
-			s := stageMove(t, c, "kill")
-			select {
-			case <-s.victim.ended():
-			case <-time.After(patience):
-				t.Fatalf("%s never reached %s", s.victim.name, c.point)
-			}
-			s.victim.start(t, "")
-			s.finish()
-		})
-	}
-}
-
 // TestMatrixPause freezes one process with SIGSTOP in each phase, for longer than a
 // range may stay sealed, and lets it go on: what it believes is then out of date.
 func TestMatrixPause(t *testing.T) {
@@ -111,21 +93,20 @@ func (s *move) tryAdd() {
 // stageMove starts two nodes, a load, and the join of a third.
 func stageMove(t *testing.T, c cell, action string) *move {
 	t.Helper()
+	return stageMoveWith(t, c, map[string]string{c.role: c.point + "=" + action + c.hit()})
+}
+
+// stageMoveWith is stageMove with fail points for each role.
+func stageMoveWith(t *testing.T, c cell, points map[string]string) *move {
+	t.Helper()
 	f := newFleet(t, 2)
-	points := c.point + "=" + action + c.hit()
-	of := func(role string) string {
-		if c.role == role {
-			return points
-		}
-		return ""
-	}
-	f.manager.start(t, of("manager"))
+	f.manager.start(t, points["manager"])
 	first, second, third := f.node(), f.node(), f.node()
-	first.start(t, of("source"))
+	first.start(t, points["source"])
 	second.start(t, "")
 	f.until("two nodes to serve", settled(2))
 	l := startLoad(t, f.address)
-	third.start(t, of("target"))
+	third.start(t, points["target"])
 	f.until("the third node to register", known(third.name))
 	victims := map[string]*process{"source": first, "target": third, "manager": f.manager}
 	s := &move{t: t, fleet: f, load: l, victim: victims[c.role], joins: third.name}

@@ -161,7 +161,7 @@ func (m *Manager) register(ctx context.Context, arg []byte) (uint64, error) {
 	if err := member.Decode(arg, &r); err != nil {
 		return 0, err
 	}
-	if err := m.seams.Points.Hit("manager.register"); err != nil {
+	if err := m.seams.Points.Hit(pointRegister); err != nil {
 		return 0, err
 	}
 	fresh := false
@@ -213,14 +213,14 @@ func (m *Manager) commit(ctx context.Context, args [][]byte) error {
 	if err != nil {
 		return err
 	}
-	if err := m.seams.Points.Hit("manager.commit.before"); err != nil {
+	if err := m.seams.Points.Hit(pointCommitBefore); err != nil {
 		return err
 	}
 	id := cluster.MoveID(in.Move)
 	if _, err := m.change(ctx, func(d cluster.Document) (cluster.Document, error) { return d.Commit(id) }); err != nil {
 		return err
 	}
-	if err := m.seams.Points.Hit("manager.commit.after"); err != nil {
+	if err := m.seams.Points.Hit(pointCommitAfter); err != nil {
 		return fmt.Errorf("%w: %w", cluster.ErrInDoubt, err) // an answer that is lost
 	}
 	return nil
@@ -232,7 +232,7 @@ func (m *Manager) moveDone(ctx context.Context, args [][]byte) error {
 	if err != nil {
 		return err
 	}
-	if err := m.seams.Points.Hit("manager.done"); err != nil {
+	if err := m.seams.Points.Hit(pointDone); err != nil {
 		return err
 	}
 	mark := cluster.Document.MarkDropped

@@ -129,7 +129,7 @@ func (l *link) ask(moves []cluster.Move) error {
 			taken[move.ID] = at
 			continue
 		}
-		_ = l.m.seams.Points.Hit("manager.migrate")
+		_ = l.m.seams.Points.Hit(pointMigrate)
 		_, err := l.conn.DoStrings(protocol.CmdMigrateRange.String(),
 			move.Range.Start.String(), move.Range.End.String(), move.Target, string(move.ID))
 		switch {

@@ -174,8 +174,12 @@ func (m *Manager) found(ctx context.Context) error {
 		if first, err = cluster.New(newClusterID()); err != nil {
 			return err
 		}
+		if err = m.seams.Points.Hit(pointFound); err != nil {
+			return err
+		}
 		if d, err = m.store.Create(ctx, first); err == nil {
 			m.log.Info("founded a cluster", "cluster", d.Cluster)
+			err = m.seams.Points.Hit(pointFounded)
 		}
 		if errors.Is(err, cluster.ErrExists) {
 			err = nil // another manager was faster, and its document is as good

@@ -29,7 +29,7 @@ func (m *Manager) reconcile(ctx context.Context) {
 		case <-m.plan:
 		case <-tick.C:
 		}
-		_ = m.seams.Points.Hit("manager.reconcile")
+		_ = m.seams.Points.Hit(pointReconcile)
 		r.step(ctx, m.document())
 	}
 }

@@ -154,6 +154,9 @@ func (m *Manager) swap(ctx context.Context, batch []*update) (cluster.Document, 
 		}
 		return 1
 	})
+	if err := m.seams.Points.Hit(pointSwap); err != nil {
+		return cluster.Document{}, fmt.Errorf("%w: %w", errNotNow, err)
+	}
 	d, err := m.store.Update(ctx, func(d cluster.Document) (cluster.Document, error) {
 		for _, u := range batch {
 			next, err := u.apply(d)
@@ -165,6 +168,9 @@ func (m *Manager) swap(ctx context.Context, batch []*update) (cluster.Document, 
 	})
 	switch {
 	case err == nil:
+		if err := m.seams.Points.Hit(pointSwapped); err != nil {
+			return d, fmt.Errorf("%w: %w", cluster.ErrInDoubt, err) // as if the answer had been lost
+		}
 		m.learn(d)
 		return d, nil
 	case errors.Is(err, cluster.ErrInDoubt), unwritable(err):

@@ -169,7 +169,7 @@ func (f *follower) read(ctx context.Context) error {
 	f.stats.documentReads.Add(1)
 	d, _, err := f.documents.Load(ctx)
 	if err == nil {
-		err = f.points.Hit("node.document")
+		err = f.points.Hit(pointDocument)
 	}
 	f.stuck = false
 	if err == nil {
@@ -310,11 +310,14 @@ func (f *follower) apply(next *view, d cluster.Document, decision cluster.Decisi
 	if f.started && wiped == 0 && d.Epoch == f.current().Epoch && !slices.ContainsFunc(decision.Actions, changesEngine) {
 		settled = 0
 	}
+	if err := f.points.Hit(pointFollow); err != nil {
+		return err
+	}
 	if err := f.store.log.SyncTo(max(settled, wiped)); err != nil {
 		return err
 	}
 	f.self.Counter = d.Counter
-	return nil
+	return f.points.Hit(pointFollowed)
 }
 
 // settle makes the engine serve what the view says. The view is published first

@@ -70,6 +70,9 @@ func (n *Node) tryJoin(ctx context.Context) (cluster.Incarnation, error) {
 			return 0, err
 		}
 	}
+	if err := n.seams.Points.Hit(pointJoin); err != nil {
+		return 0, err
+	}
 	d, err = n.documents.Update(ctx, func(d cluster.Document) (cluster.Document, error) {
 		if _, known := d.Member(n.identity.Address); !known {
 			return d, errNotKnown
@@ -78,6 +81,9 @@ func (n *Node) tryJoin(ctx context.Context) (cluster.Incarnation, error) {
 	})
 	if err != nil {
 		return 0, fmt.Errorf("take the next incarnation: %w", err)
+	}
+	if err := n.seams.Points.Hit(pointJoined); err != nil {
+		return 0, err
 	}
 	me, _ := d.Member(n.identity.Address)
 	n.log.Info("joined", "cluster", d.Cluster, "incarnation", me.Incarnation, "state", me.State, "counter", d.Counter)
@@ -102,11 +108,7 @@ func (n *Node) settleIdentity(d cluster.Document) error {
 		}
 	}
 	id.Cluster = d.Cluster
-	if err := n.folder.save(id); err != nil {
-		return err
-	}
-	n.identity = id
-	return nil
+	return n.become(id)
 }
 
 func (n *Node) registration() cluster.Registration {

@@ -174,11 +174,14 @@ func (n *Node) become(next identity) error {
 	if next == n.identity {
 		return nil
 	}
+	if err := n.seams.Points.Hit(pointIdentity); err != nil {
+		return err
+	}
 	if err := n.folder.save(next); err != nil {
 		return err
 	}
 	n.identity = next
-	return nil
+	return n.seams.Points.Hit(pointIdentified)
 }
 
 // restore takes the place of a member whose disk is lost. The order matters: the
@@ -261,6 +264,7 @@ func (n *Node) openLog(start wal.LSN) (*wal.Log, error) {
 		Sync: wal.SyncMode(n.config.Log.Fsync), Interval: n.config.Log.FsyncInterval,
 		MaxRecord: engine.MaxRecord(engine.DefaultMaxKey, int(n.config.Limits.Value)),
 		OnPoison:  func(err error) { n.fail(fmt.Errorf("the log can no longer be trusted: %w", err)) },
+		Points:    n.seams.Points,
 		Start:     start,
 	})
 	if err != nil {
@@ -318,6 +322,12 @@ func (n *Node) took(e *engine.Engine, log *wal.Log, base *keeper.Base, began tim
 
 // restored notes that the folder has everything: a restart needs no bucket for it.
 func (n *Node) restored() error {
+	if !n.identity.Restoring {
+		return nil
+	}
+	if err := n.seams.Points.Hit(pointRestored); err != nil {
+		return err
+	}
 	next := n.identity
 	next.Restoring = false
 	return n.become(next)

@@ -234,7 +234,7 @@ func (k *Keeper) sendPiece(ctx context.Context, p wal.Piece, whole snapshot.Comp
 	if uint64(p.To) < whole.To {
 		whole = snapshot.Complete{}
 	}
-	if err := k.o.Points.Hit("keeper.archive"); err != nil {
+	if err := k.o.Points.Hit(pointArchive); err != nil {
 		return err
 	}
 	var body bytes.Buffer
@@ -255,7 +255,7 @@ func (k *Keeper) sendPiece(ctx context.Context, p wal.Piece, whole snapshot.Comp
 	k.archive.to = max(k.archive.to, p.To)
 	k.archive.tail++
 	k.archive.mu.Unlock()
-	return k.o.Points.Hit("keeper.archived")
+	return k.o.Points.Hit(pointArchived)
 }
 
 // times returns the wall clock parts of the oldest and the newest version in a

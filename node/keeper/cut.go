@@ -218,7 +218,7 @@ func (w *partWriter) add(e engine.Entry) error {
 }
 
 func (w *partWriter) begin() (err error) {
-	if err := w.o.Points.Hit("keeper.write"); err != nil {
+	if err := w.o.Points.Hit(pointWrite); err != nil {
 		return err
 	}
 	o := snapshot.WriterOptions{Snapshot: w.id, Part: w.numbers, Workers: packers(runtime.GOMAXPROCS(0))}
@@ -251,7 +251,7 @@ func (w *partWriter) finish() error {
 	}
 	w.parts = append(w.parts, snapshot.Part{Slice: w.slices[0], PartInfo: info})
 	w.cost.Written += info.Size
-	return w.o.Points.Hit("keeper.written")
+	return w.o.Points.Hit(pointWritten)
 }
 
 // abandon ends the part at hand when nothing is to come of it.
@@ -290,18 +290,18 @@ func (c *cutting) publish(state *engine.State) (snapshot.Manifest, error) {
 		Owned:    state.Owned, Parts: c.parts, Log: log,
 	}
 	c.progress(phasePublish, nil)
-	if err := c.o.Points.Hit("keeper.publish"); err != nil {
+	if err := c.o.Points.Hit(pointPublish); err != nil {
 		return m, err
 	}
 	c.stall.ask(c.o.Now(), int64(len(c.parts))*slowest/10) // each is looked at
 	if m, err = c.o.Store.Publish(c.ctx, m); err != nil {
 		return m, err
 	}
-	return m, c.o.Points.Hit("keeper.published")
+	return m, c.o.Points.Hit(pointPublished)
 }
 
 func (c *cutting) upload(p *snapshot.Part) error {
-	if err := c.o.Points.Hit("keeper.upload"); err != nil {
+	if err := c.o.Points.Hit(pointUpload); err != nil {
 		return err
 	}
 	file, err := c.o.FS.Open(c.folder.path(partName(p.PartInfo)))
@@ -321,7 +321,7 @@ func (c *cutting) upload(p *snapshot.Part) error {
 		return err
 	}
 	c.cost.Uploaded += p.Size
-	return c.o.Points.Hit("keeper.uploaded")
+	return c.o.Points.Hit(pointUploaded)
 }
 
 // published notes the newest snapshot.
@@ -342,7 +342,7 @@ func (c *cutting) published(m snapshot.Manifest) {
 // one may turn out to be damaged.
 func (c *cutting) settle(m snapshot.Manifest) error {
 	before := c.base
-	if err := c.o.Points.Hit("keeper.adopt"); err != nil {
+	if err := c.o.Points.Hit(pointAdopt); err != nil {
 		return err
 	}
 	if err := c.folder.adopt(m); err != nil {
@@ -350,17 +350,17 @@ func (c *cutting) settle(m snapshot.Manifest) error {
 		return errors.Join(err, c.folder.clean(c.local()))
 	}
 	c.base = m
-	if err := c.o.Points.Hit("keeper.adopted"); err != nil {
+	if err := c.o.Points.Hit(pointAdopted); err != nil {
 		return err
 	}
 	if before.Sequence > 0 {
-		if err := c.o.Points.Hit("keeper.truncate"); err != nil {
+		if err := c.o.Points.Hit(pointTruncate); err != nil {
 			return err
 		}
 		if err := c.o.Log.Truncate(wal.LSN(slices.Min(before.Cuts))); err != nil {
 			return fmt.Errorf("let the beginning of the log go: %w", err)
 		}
-		if err := c.o.Points.Hit("keeper.truncated"); err != nil {
+		if err := c.o.Points.Hit(pointTruncated); err != nil {
 			return err
 		}
 	}

@@ -159,6 +159,9 @@ type round struct {
 // durable. Only the leader may call it.
 func (l *Log) write(b *batch, sync bool) (round, error) {
 	var r round
+	if err := l.o.Points.Hit(pointWrite); err != nil {
+		return r, err
+	}
 	for frames := b.frames; len(frames) > 0; {
 		seg, n := frames[0].seg, 1
 		for n < len(frames) && frames[n].seg == seg {
@@ -174,10 +177,16 @@ func (l *Log) write(b *batch, sync bool) (round, error) {
 		frames = frames[n:]
 	}
 	r.bytes = uint64(len(b.buf))
-	if sync && l.Durable() < l.Written() {
-		return r, l.sync(&r)
+	if !sync || l.Durable() == l.Written() {
+		return r, nil
 	}
-	return r, nil
+	if err := l.o.Points.Hit(pointWritten); err != nil {
+		return r, err
+	}
+	if err := l.sync(&r); err != nil {
+		return r, err
+	}
+	return r, l.o.Points.Hit(pointSynced)
 }
 
 // writeFrames fills in the headers of neighbouring frames and writes them.
@@ -231,6 +240,9 @@ func (l *Log) enterSegment(seg *segment, r *round) error {
 	if err := l.cur.close(); err != nil {
 		return err
 	}
+	if err := l.o.Points.Hit(pointSegment); err != nil {
+		return err
+	}
 	h := header{
 		version: formatVersion, log: l.id, number: seg.number, size: seg.size,
 		start: seg.start, synced: seg.start, oldest: l.Start(),
@@ -239,5 +251,5 @@ func (l *Log) enterSegment(seg *segment, r *round) error {
 		return err
 	}
 	l.cur = seg
-	return nil
+	return l.o.Points.Hit(pointSegmented)
 }

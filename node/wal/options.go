@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/failpoint"
 	"github.com/quoitdb/quoit/internal/vfs"
 )
 
@@ -57,6 +58,8 @@ type Options struct {
 	MaxRecord   int           // default: what fits a segment; a larger value raises SegmentSize
 	Recycle     int           // dropped segments kept for reuse; default 2, negative: none
 	OnPoison    func(error)   // called once, in a goroutine of its own, when the log is poisoned
+
+	Points *failpoint.Set // default none
 
 	// Start is where a log begins that does not exist yet, rounded up to a multiple
 	// of 8: the end of what a node that has lost its disk got back from elsewhere. A

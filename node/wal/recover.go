@@ -268,7 +268,13 @@ func (l *Log) succeed(t tail) error {
 	seg.number, seg.start, seg.seed = h.number, h.start, h.seed()
 	err = l.copyTail(t, seg)
 	if err == nil {
+		err = l.o.Points.Hit(pointRecover)
+	}
+	if err == nil {
 		err = seg.publish(l.o, h)
+	}
+	if err == nil {
+		err = l.o.Points.Hit(pointRecovered)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("wal: open a new segment: %w", err), seg.file.Close())

@@ -70,16 +70,24 @@ func (l *Log) reserveNext() {
 	}
 	fresh := s.newName()
 	l.work.Go(func() {
-		seg, err := reuseSegment(l.o, recycled)
-		if err != nil || seg == nil {
-			seg, err = newSegment(l.o, fresh, l.o.SegmentSize)
-		}
+		seg, err := l.reserve(recycled, fresh)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		s.next, s.failure, s.failedAt, s.busy = seg, err, time.Now(), nil
 		l.fastEnd = min(l.fastEnd, len(l.pend.buf)) // the limits have changed
 		close(busy)
 	})
+}
+
+// reserve makes the next segment of a dropped one's file, or of a fresh file.
+func (l *Log) reserve(recycled, fresh string) (*segment, error) {
+	if err := l.o.Points.Hit(pointReserve); err != nil {
+		return nil, err
+	}
+	if seg, err := reuseSegment(l.o, recycled); err == nil && seg != nil {
+		return seg, nil
+	}
+	return newSegment(l.o, fresh, l.o.SegmentSize)
 }
 
 // newSegment makes a file of the given size whose space is reserved.

@@ -26,6 +26,9 @@ func (l *Log) Truncate(before LSN) error {
 	if err := l.SyncTo(mark); err != nil {
 		return err
 	}
+	if err := l.o.Points.Hit(pointTruncate); err != nil {
+		return fmt.Errorf("wal: truncate: %w", err)
+	}
 	var recycled []string
 	for _, seg := range dropped {
 		name, err := l.discard(seg, len(recycled))
@@ -35,6 +38,9 @@ func (l *Log) Truncate(before LSN) error {
 		if name != "" {
 			recycled = append(recycled, name)
 		}
+	}
+	if err := l.o.Points.Hit(pointTruncated); err != nil {
+		return fmt.Errorf("wal: truncate: %w", err)
 	}
 	// No sync of the directory: a name that a crash brings back lies before
 	// the mark, and Open removes it unread.

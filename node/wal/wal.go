@@ -234,6 +234,9 @@ func (l *Log) close() error {
 		err = l.SyncTo(end)
 	}
 	if clean && err == nil {
+		err = l.o.Points.Hit(pointClose)
+	}
+	if clean && err == nil {
 		err = l.leaveMark()
 	}
 	l.work.Wait()
