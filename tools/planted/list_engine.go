@@ -166,8 +166,9 @@ func rangeMistakes() []mistake {
 		{
 			name: "range-delete-not-streamed", what: "A delete during the copy is not sent to the target.",
 			file: "node/engine/write.go",
-			old:  "	p.remove(seg, pos, key)\n	s.finish(p, pos)\n", new: "	p.remove(seg, pos, key)\n	s.torn = false\n",
-			pkg: inEngine, tests: []string{"TestCaptureMissesNothing", "TestMoveModel"},
+			old:  "	p.mourn(s.e.hub.tombLimit, pos, key, version)\n	s.finish(p, pos, key, version)\n",
+			new:  "	p.mourn(s.e.hub.tombLimit, pos, key, version)\n	s.torn = false\n",
+			pkg:  inEngine, tests: []string{"TestCaptureMissesNothing", "TestMoveModel"},
 		},
 		{
 			name: "range-delete-not-applied", what: "The target passes over the deletes in the stream.",
