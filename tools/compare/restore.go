@@ -26,6 +26,9 @@ const restorePoll = 100 * time.Millisecond
 // readersTried is how many read at once.
 var readersTried = []int{1, 2, 4}
 
+// workersTried are those of quoit snapshot restore, its default among them.
+var workersTried = []int{1, 2, 4, 8}
+
 // restoreTable prints what was measured, beside the first line, which is Redis.
 type restoreTable struct {
 	o     settings
@@ -272,7 +275,7 @@ func scanAll(ctx context.Context, o settings, b bucket.Bucket, readers int) erro
 
 // restoresInto measures quoit snapshot restore into a new cluster of one node.
 func restoresInto(ctx context.Context, o settings, t *restoreTable, where, url string) error {
-	for _, readers := range readersTried {
+	for _, readers := range workersTried {
 		name := fmt.Sprintf("into-%d", readers)
 		var took []time.Duration
 		for range o.rounds {
