@@ -31,6 +31,7 @@ type cluster struct {
 	t       *testing.T
 	engine  *engine
 	links   *links
+	prefix  string            // of its servers' names
 	bucket  map[string]string // settings of the bucket
 	volume  string            // what is mounted on /bucket, if anything
 	manager *server
@@ -69,18 +70,21 @@ func newClusterOnMinIO(t *testing.T, nodes int, l func(*testing.T) *links) (c *c
 		testcontainers.WithEnv(map[string]string{"MINIO_ROOT_USER": "quoit", "MINIO_ROOT_PASSWORD": "not-a-secret", "MINIO_BROWSER": "off"}),
 		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) { h.Binds = binds }))}
 	c.bucket = map[string]string{
-		"QUOIT_BUCKET":        "s3://quoit/cluster?endpoint=http://store:9000",
+		"QUOIT_BUCKET":        bucketAt("cluster"),
 		"QUOIT_S3_ACCESS_KEY": "quoit", "QUOIT_S3_SECRET_KEY": "not-a-secret",
 	}
 	c.form(nodes)
 	return c, store
 }
 
+// bucketAt is the URL of a part of the bucket in MinIO.
+func bucketAt(prefix string) string { return "s3://quoit/" + prefix + "?endpoint=http://store:9000" }
+
 // form starts the servers of a cluster that has a bucket.
 func (c *cluster) form(nodes int) {
 	c.t.Helper()
 	c.manager = c.startManager(nodes)
-	c.manage = redis.NewClient(&redis.Options{Addr: "manager:" + managerPort, Dialer: c.dialer(), MaxRetries: -1, DialTimeout: 2 * time.Second, ReadTimeout: 5 * time.Second})
+	c.manage = redis.NewClient(&redis.Options{Addr: c.manager.name + ":" + managerPort, Dialer: c.dialer(), MaxRetries: -1, DialTimeout: 2 * time.Second, ReadTimeout: 5 * time.Second})
 	c.t.Cleanup(func() { _ = c.manage.Close() })
 	for range nodes {
 		c.addNode()
@@ -96,7 +100,8 @@ func volume(t *testing.T, e *engine) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if _, err := e.api.VolumeRemove(context.Background(), v.Volume.Name, client.VolumeRemoveOptions{}); err != nil {
+		// Forced, one that is gone is no error: a story may lose a disk.
+		if _, err := e.api.VolumeRemove(context.Background(), v.Volume.Name, client.VolumeRemoveOptions{Force: true}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -106,7 +111,7 @@ func volume(t *testing.T, e *engine) string {
 // startManager starts a manager's container.
 func (c *cluster) startManager(initial int) *server {
 	c.t.Helper()
-	return c.start("manager", []string{"manager"}, nil, map[string]string{
+	return c.start(c.prefix+"manager", []string{"manager"}, nil, map[string]string{
 		"QUOIT_MANAGER_ADDR": "0.0.0.0:" + managerPort, "QUOIT_MANAGER_INITIAL_NODES": fmt.Sprint(initial),
 		"QUOIT_MANAGER_MOVES_PER_NODE": "16", "QUOIT_MANAGER_NODE_TIMEOUT": "2s",
 	})
@@ -117,14 +122,19 @@ func (c *cluster) startManager(initial int) *server {
 // enough that a test is short.
 func (c *cluster) addNode() *server {
 	c.t.Helper()
-	name := fmt.Sprintf("node-%d", len(c.nodes)+1)
-	n := c.start(name, []string{"node"}, []string{volume(c.t, c.engine) + ":/data"}, map[string]string{
-		"QUOIT_NODE_ADDR": "0.0.0.0:" + nodePort, "QUOIT_NODE_ADVERTISE": name + ":" + nodePort,
-		"QUOIT_NODE_DATA": "/data", "QUOIT_MANAGER_ADDR": "manager:" + managerPort, "QUOIT_NODE_TOKENS": "16",
-		"QUOIT_NODE_POLL": "1s",
-	})
+	n := c.startNode(fmt.Sprintf("%snode-%d", c.prefix, len(c.nodes)+1))
 	c.nodes = append(c.nodes, n)
 	return n
+}
+
+// startNode starts a node of this name with an empty volume.
+func (c *cluster) startNode(name string) *server {
+	c.t.Helper()
+	return c.start(name, []string{"node"}, []string{volume(c.t, c.engine) + ":/data"}, map[string]string{
+		"QUOIT_NODE_ADDR": "0.0.0.0:" + nodePort, "QUOIT_NODE_ADVERTISE": name + ":" + nodePort,
+		"QUOIT_NODE_DATA": "/data", "QUOIT_MANAGER_ADDR": c.manager.name + ":" + managerPort, "QUOIT_NODE_TOKENS": "16",
+		"QUOIT_NODE_POLL": "1s", "QUOIT_WAL_ARCHIVE_INTERVAL": "1s",
+	})
 }
 
 // start starts a container of the image as compose.yaml and deploy/ do: with a
@@ -223,7 +233,7 @@ func (c *cluster) dialer() func(ctx context.Context, network, address string) (n
 func (c *cluster) client() *quoit.Client {
 	c.t.Helper()
 	dial := c.dialer()
-	db, err := quoit.Open(c.t.Context(), []string{"manager:" + managerPort},
+	db, err := quoit.Open(c.t.Context(), []string{c.manager.name + ":" + managerPort},
 		quoit.WithDialer(func(ctx context.Context, address string) (quoit.Conn, error) { return dial(ctx, "tcp", address) }),
 		quoit.WithDialTimeout(2*time.Second), quoit.WithHealthInterval(10*time.Second))
 	if err != nil {
@@ -239,6 +249,11 @@ type status struct {
 	Nodes  []struct {
 		Address, State string
 		Up, Serving    bool
+		Keys           int64
+		Snapshot       *struct {
+			State      string
+			ArchiveLag int64 `json:"archive_lag_bytes"`
+		}
 	}
 	Moves   []struct{ Source, Phase string }
 	Trouble string

@@ -27,7 +27,7 @@ func startLoad(c *cluster) *load {
 	l := &load{t: c.t, db: c.client(), static: 2000}
 	pairs := make([]quoit.Pair, l.static)
 	for i := range pairs {
-		pairs[i] = quoit.Pair{Key: staticKey(i), Value: []byte(staticKey(i) + " " + strings.Repeat("v", 80))}
+		pairs[i] = quoit.Pair{Key: staticKey(i), Value: []byte(staticValue(i))}
 	}
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
@@ -48,6 +48,14 @@ func startLoad(c *cluster) *load {
 }
 
 func staticKey(i int) string { return fmt.Sprintf("static:%05d", i) }
+
+func staticValue(i int) string { return staticKey(i) + " " + strings.Repeat("v", 80) }
+
+// pause stops the workers; what is under way is over when it returns.
+func (l *load) pause() { l.work.Halt() }
+
+// goOn lets the workers go on after pause.
+func (l *load) goOn() { l.work.Start(context.WithoutCancel(l.t.Context())) }
 
 // goesOn waits until n more operations have succeeded.
 func (l *load) goesOn(c *cluster, n int64) {

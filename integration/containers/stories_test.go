@@ -151,7 +151,7 @@ func TestKilledAndPausedNodesKeepEveryAcknowledgedWrite(t *testing.T) {
 
 func TestGrowFromThreeToFiveAndBackUnderTraffic(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, together)
+	c, _ := newClusterOnMinIO(t, 3, together)
 	l := startLoad(c)
 
 	fourth, fifth := c.addNode(), c.addNode()
@@ -253,6 +253,9 @@ func TestTheObjectStoreGoesAndComesBackWhileNodesServe(t *testing.T) {
 	c.until("three nodes to serve", serving(3))
 	l.goesOn(c, 300)
 	l.audit()
+
+	// And the bucket gets what it has missed.
+	c.until("the bucket to have everything", archived)
 }
 
 // writesTo wants a node to take writes to a key of its own.
