@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"runtime"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/quoitdb/quoit/node/engine"
@@ -20,6 +21,9 @@ func (k *Keeper) cut(ctx context.Context) (snapshot.Manifest, error) {
 	defer k.progress(phaseIdle, nil)
 	records := k.o.Log.Stats().Records
 	if !k.changed && records == k.records {
+		if k.cramped() {
+			return k.base, k.truncate(k.base, k.base)
+		}
 		return k.base, nil
 	}
 	c := &cutting{Keeper: k, ctx: ctx, began: time.Now()}
@@ -56,6 +60,9 @@ func (c *cutting) run() (snapshot.Manifest, error) {
 	c.reuse = c.base.Sequence > 0 && current.Snapshot == c.base.Snapshot
 	c.id = snapshot.NewID()
 	state, err := c.write()
+	if err != nil && c.reuse && noSpace(err) && c.o.Log.Full() {
+		state, err = c.writeInPlace(err)
+	}
 	if err != nil {
 		// Half a snapshot takes space for nothing.
 		return current, errors.Join(err, c.folder.clean(c.local()))
@@ -68,6 +75,24 @@ func (c *cutting) run() (snapshot.Manifest, error) {
 	c.cost.MS = time.Since(c.began).Milliseconds()
 	c.published(m)
 	return m, c.settle(m)
+}
+
+func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// writeInPlace writes a snapshot into the room that the one before has taken. It is for a
+// disk that the log has filled, on which two do not fit: nothing else makes the log
+// shorter. The bucket has the one before, and the log all that came behind it.
+func (c *cutting) writeInPlace(full error) (*engine.State, error) {
+	c.o.Logger.Warn("the disk is full: the local copy of the snapshot before goes, to make room for a new one", "sequence", c.base.Sequence, "err", full)
+	if err := errors.Join(c.folder.remove(manifestName), c.o.FS.SyncDir(c.o.Dir)); err != nil {
+		return nil, err
+	}
+	c.base, c.changed = snapshot.Manifest{}, true
+	if err := c.folder.clean(nil); err != nil {
+		return nil, err
+	}
+	c.id, c.reuse, c.parts, c.numbers, c.cost = snapshot.NewID(), false, nil, 0, Cost{}
+	return c.write()
 }
 
 // local is the manifest whose parts the folder has to keep, nil if there is none.
@@ -345,7 +370,7 @@ func (c *cutting) settle(m snapshot.Manifest) error {
 	if err := c.o.Points.Hit(pointAdopt); err != nil {
 		return err
 	}
-	if err := c.folder.adopt(m); err != nil {
+	if err := c.adopt(m); err != nil {
 		err = fmt.Errorf("snapshot %d is published, and cannot be kept on the disk of this node: %w", m.Sequence, err)
 		return errors.Join(err, c.folder.clean(c.local()))
 	}
@@ -353,21 +378,46 @@ func (c *cutting) settle(m snapshot.Manifest) error {
 	if err := c.o.Points.Hit(pointAdopted); err != nil {
 		return err
 	}
-	if before.Sequence > 0 {
-		if err := c.o.Points.Hit(pointTruncate); err != nil {
-			return err
-		}
-		if err := c.o.Log.Truncate(wal.LSN(slices.Min(before.Cuts))); err != nil {
-			return fmt.Errorf("let the beginning of the log go: %w", err)
-		}
-		if err := c.o.Points.Hit(pointTruncated); err != nil {
-			return err
-		}
+	if err := c.truncate(before, m); err != nil {
+		return err
 	}
 	if err := c.folder.clean(&m); err != nil {
 		c.o.Logger.Warn("old parts of snapshots cannot be removed", "dir", c.o.Dir, "err", err)
 	}
 	return c.prune()
+}
+
+// adopt makes the snapshot the local one. Where the log has left no room even for its
+// manifest, the log makes room first: the bucket has the snapshot, so that a start
+// between the two finds it there.
+func (c *cutting) adopt(m snapshot.Manifest) error {
+	err := c.folder.adopt(m)
+	if err == nil || !noSpace(err) || !c.cramped() {
+		return err
+	}
+	if err := c.truncate(m, m); err != nil {
+		return err
+	}
+	return c.folder.adopt(m)
+}
+
+// truncate lets go of the log before the snapshot before the newest one, so that this one
+// may turn out to be damaged; and of that before the newest one itself where the log has
+// filled the disk, since then the node takes no writes.
+func (k *Keeper) truncate(before, newest snapshot.Manifest) error {
+	if k.cramped() {
+		before = newest
+	}
+	if before.Sequence == 0 {
+		return nil
+	}
+	if err := k.o.Points.Hit(pointTruncate); err != nil {
+		return err
+	}
+	if err := k.o.Log.Truncate(wal.LSN(slices.Min(before.Cuts))); err != nil {
+		return fmt.Errorf("let the beginning of the log go: %w", err)
+	}
+	return k.o.Points.Hit(pointTruncated)
 }
 
 // prune lets old snapshots in the bucket go. Failing costs space and nothing else.

@@ -300,11 +300,15 @@ func (k *Keeper) triggered(due, now time.Time) bool {
 	case k.o.Interval > 0 && !now.Before(due):
 	case k.o.LogBytes > 0 && k.uncovered() >= k.o.LogBytes:
 	case k.archive.crowded():
+	case k.cramped():
 	default:
 		return false
 	}
 	return true
 }
+
+// cramped says that the log has filled the disk, and would be shorter after a snapshot.
+func (k *Keeper) cramped() bool { return k.o.Log.Full() && k.o.Log.Stats().Segments > 1 }
 
 // uncovered is how much log the newest snapshot does not have.
 func (k *Keeper) uncovered() int64 {

@@ -49,6 +49,14 @@ func (s *stock) refusal() error {
 	return fmt.Errorf("%w: %w", ErrNoSegment, s.failure)
 }
 
+// Full says that the disk had no room for the next segment when it was last asked for:
+// appending is refused, or soon will be.
+func (l *Log) Full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.stock.ready() && l.stock.failure != nil && noSpace(l.stock.failure)
+}
+
 // noSpace says whether freeing space would help.
 func noSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)

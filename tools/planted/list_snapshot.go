@@ -29,7 +29,7 @@ func snapshotMistakes() []mistake {
 		{
 			name: "snapshot-log-cut-to-the-newest", what: "The log is cut to the newest snapshot, so that there is no way back when that is damaged.",
 			file: "node/keeper/cut.go",
-			old:  "c.o.Log.Truncate(wal.LSN(slices.Min(before.Cuts)))", new: "c.o.Log.Truncate(wal.LSN(slices.Min(m.Cuts)))",
+			old:  "	if k.cramped() {\n		before = newest\n	}\n", new: "	before = newest\n",
 			pkg: inKeeper, tests: []string{"TestTheLogReachesBackToTheSnapshotBeforeTheNewest"},
 		},
 		{
