@@ -154,9 +154,14 @@ func (f folder) clean(m *snapshot.Manifest) error {
 
 // outFile writes a new file from its beginning to its end.
 type outFile struct {
-	file vfs.File
-	at   int64
+	file   vfs.File
+	at     int64
+	synced int64 // up to where
 }
+
+// burst is about how much is written before it is synced: a sync of the log, which
+// clients wait for, never has more than that before it on the disk.
+const burst = 256 << 10
 
 func (f folder) create(name string) (*outFile, error) {
 	file, err := f.fs.Create(f.path(name))
@@ -169,6 +174,10 @@ func (f folder) create(name string) (*outFile, error) {
 func (o *outFile) Write(p []byte) (int, error) {
 	n, err := o.file.WriteAt(p, o.at)
 	o.at += int64(n)
+	if err == nil && o.at-o.synced >= burst {
+		err = o.file.Sync()
+		o.synced = o.at
+	}
 	return n, err
 }
 
