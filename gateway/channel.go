@@ -45,6 +45,8 @@ type channel struct {
 
 const (
 	dialTimeout = 5 * time.Second
+	// channelBuffer is what a channel reads into, in either direction, until more comes.
+	channelBuffer = 512
 	// shrinkIdle is how long a connection is quiet before its memory is taken back.
 	shrinkIdle = 2 * time.Second
 )
@@ -66,12 +68,12 @@ func (g *Gateway) serveNode(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the node does not answer", http.StatusBadGateway)
 		return
 	}
-	defer func() { _ = node.Close() }()
 	s := g.accept(w, r, int64(g.config.Limits.Message))
 	if s == nil {
+		_ = node.Close()
 		return
 	}
-	g.newChannel(s, node, address).run()
+	g.newChannel(s, node, address).enter()
 }
 
 // noSuchNode says why an address is not dialled.
@@ -91,20 +93,27 @@ func (g *Gateway) noSuchNode(w http.ResponseWriter) {
 func (g *Gateway) newChannel(s *socket, node net.Conn, address string) *channel {
 	c := &channel{socket: s, node: node, address: address}
 	c.parser.Limits = g.limits
-	c.in, c.from = inbox.NewBuffer(&g.budget, streamBuffer), inbox.NewBuffer(&g.budget, streamBuffer)
+	c.in, c.from = inbox.NewBuffer(&g.budget, channelBuffer, streamBuffer), inbox.NewBuffer(&g.budget, channelBuffer, streamBuffer)
 	c.due.init()
 	c.reader.mark(g.clock, idle)
 	c.active.Store(g.clock.coarse())
 	return c
 }
 
-// run serves the channel until one of the two sides goes.
-func (c *channel) run() {
+// enter lets the channel be served by goroutines of its own: that of the request has
+// grown by now, and holds on to the request.
+func (c *channel) enter() {
 	if !c.gw.roster.enter(c) {
 		c.drain()
 		c.finish()
+		_ = c.node.Close()
 		return
 	}
+	go c.run()
+}
+
+// run serves the channel until one of the two sides goes.
+func (c *channel) run() {
 	defer c.gw.roster.leave(c)
 	defer c.finish()
 	c.gw.stats.channels.Add(1)

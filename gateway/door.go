@@ -89,7 +89,7 @@ func newVisitor(g *Gateway, nc net.Conn, id int64) *visitor {
 	v := &visitor{gw: g, nc: nc, id: id, room: inbox.First}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	v.parser.Limits = g.limits
-	v.in, v.outPart = inbox.NewBuffer(&g.budget, streamBuffer), inbox.NewAccount(&g.budget)
+	v.in, v.outPart = inbox.NewBuffer(&g.budget, inbox.First, streamBuffer), inbox.NewAccount(&g.budget)
 	v.status.mark(g.clock, idle)
 	return v
 }

@@ -25,10 +25,14 @@ func (g *Gateway) serveCluster(w http.ResponseWriter, r *http.Request) {
 		f.finish()
 		return
 	}
-	defer g.roster.leave(f)
+	go f.run()
+}
+
+func (f *feed) run() {
+	defer f.gw.roster.leave(f)
 	defer f.finish()
-	g.stats.feeds.Add(1)
-	defer g.stats.feeds.Add(-1)
+	f.gw.stats.feeds.Add(1)
+	defer f.gw.stats.feeds.Add(-1)
 	f.serve()
 }
 

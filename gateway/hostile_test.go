@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -371,81 +370,6 @@ func TestConnectionsAreBounded(t *testing.T) {
 	})
 	if g.stats.refusedAddress.Load() == 0 {
 		t.Error("not counted")
-	}
-}
-
-// TestSilentSocketsAreBounded: thousands that say nothing, half of them before the
-// handshake and half behind it. A healthy client does not notice, and in the end
-// they are told to go.
-func TestSilentSocketsAreBounded(t *testing.T) {
-	t.Parallel()
-	want := 2000
-	if testing.Short() || raceEnabled {
-		want = 400
-	}
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	if room := int(min(limit.Cur, 1<<20)/5) - 100; room < want {
-		t.Logf("reduced from %d to %d sockets by ulimit -n %d", want, room, limit.Cur)
-		want = room
-	}
-	clock := &fakeClock{at: time.Unix(1_800_000_000, 0)}
-	cluster, g := both(t, 1, options{
-		config: func(c *Config) {
-			c.Limits.Connections, c.Limits.PerAddress, c.Times.Handshake = want+10, 0, 10*time.Second
-		},
-		seams: func(s *Seams) { s.Now = clock.now },
-	})
-	address := cluster.Addresses()[0]
-	healthy, redis := g.channel(address), g.redis()
-	hello := strings.ReplaceAll(g.handshake("/v1/node/"+address), "\n", "\r\n")
-	var opened sync.WaitGroup
-	conns := make([]net.Conn, want)
-	next := atomic.Int64{}
-	for range 16 {
-		opened.Go(func() {
-			for i := int(next.Add(1)) - 1; i < want; i = int(next.Add(1)) - 1 {
-				nc, err := net.Dial("tcp", g.Addr())
-				if err != nil {
-					t.Errorf("socket %d: %v", i, err)
-					return
-				}
-				conns[i] = nc
-				if i%2 == 0 {
-					_, _ = io.WriteString(nc, hello)
-				} else {
-					_, _ = io.WriteString(nc, hello[:40]) // and then no more
-				}
-			}
-		})
-	}
-	opened.Wait()
-	defer func() {
-		for _, nc := range conns {
-			if nc != nil {
-				_ = nc.Close()
-			}
-		}
-	}()
-	waitFor(t, "half of them to be channels", func() bool { return g.stats.channels.Load() == int64(want/2+1) })
-	for range 50 {
-		if a, b := healthy.do("PING"), redis.do("SET", "k", "v"); a != "+PONG" || b != "+OK" {
-			t.Fatalf("meanwhile: %s, %s", a, b)
-		}
-	}
-	waitFor(t, "the half handshakes to be cut off", func() bool { return g.gate.count() <= want/2+2 })
-	clock.advance(8 * time.Minute)
-	healthy.do("PING") // so that it has not been silent for as long as the others
-	clock.advance(8 * time.Minute)
-	waitFor(t, "the silent channels to be closed", func() bool { healthy.do("PING"); return g.stats.cutIdle.Load() == uint64(want/2) })
-	for _, nc := range conns { // who answers the close frame is gone at once, others after seconds
-		_ = nc.Close()
-	}
-	waitFor(t, "them to be gone", func() bool { return g.stats.channels.Load() == 1 })
-	if got := healthy.do("PING"); got != "+PONG" {
-		t.Errorf("afterwards: %s", got)
 	}
 }
 

@@ -193,7 +193,7 @@ func TestABudgetIsNeverOverdrawn(t *testing.T) {
 		t.Error("after the bill was settled")
 	}
 	one.Set(0)
-	in := inbox.NewBuffer(&b, streamBuffer)
+	in := inbox.NewBuffer(&b, inbox.First, streamBuffer)
 	for {
 		if err := in.MakeRoom(1); err != nil {
 			if !errors.Is(err, inbox.ErrBudget) {

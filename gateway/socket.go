@@ -1,7 +1,11 @@
 package gateway
 
 import (
+	"bufio"
+	"bytes"
 	"context"
+	"errors"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -48,7 +52,7 @@ type socket struct {
 
 // accept upgrades a request, or answers why not.
 func (g *Gateway) accept(w http.ResponseWriter, r *http.Request, limit int64) *socket {
-	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+	ws, err := websocket.Accept(lean{w}, r, &websocket.AcceptOptions{
 		Subprotocols:       []string{Subprotocol},
 		InsecureSkipVerify: true, // guard has checked, and more strictly
 		CompressionMode:    websocket.CompressionDisabled,
@@ -62,6 +66,35 @@ func (g *Gateway) accept(w http.ResponseWriter, r *http.Request, limit int64) *s
 	s.heard.Store(g.clock.coarse())
 	s.writer.mark(g.clock, idle)
 	return s
+}
+
+// lean is a ResponseWriter whose connection is taken over with small buffers. The
+// server's have 4 KiB each, which most WebSockets never fill, and long messages go
+// past them.
+type lean struct{ http.ResponseWriter }
+
+// What a WebSocket reads frames into and writes them from. A message that is longer
+// than the second takes one more system call.
+const (
+	leanRead  = 512
+	leanWrite = 1 << 10
+)
+
+// Hijack is http.Hijacker.
+func (l lean) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, rw, err := http.NewResponseController(l.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	ahead, err := rw.Reader.Peek(rw.Reader.Buffered()) // what the client has sent already
+	if err != nil {
+		return nil, nil, errors.Join(err, nc.Close())
+	}
+	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(ahead), nc), max(leanRead, len(ahead)))
+	if _, err := r.Peek(len(ahead)); err != nil { // that it is in the buffer is what the library counts on
+		return nil, nil, errors.Join(err, nc.Close())
+	}
+	return nc, bufio.NewReadWriter(r, bufio.NewWriterSize(nc, leanWrite)), nil
 }
 
 // speaks says whether a request asks for the subprotocol, and answers if not.

@@ -91,7 +91,7 @@ type clientInfo struct {
 func newConn(srv *server, nc net.Conn, id uint64) *conn {
 	c := &conn{srv: srv, nc: nc, id: id}
 	c.parser.Limits = srv.limits
-	c.in, c.outPart = inbox.NewBuffer(&srv.budget, streamBuffer), inbox.NewAccount(&srv.budget)
+	c.in, c.outPart = inbox.NewBuffer(&srv.budget, inbox.First, streamBuffer), inbox.NewAccount(&srv.budget)
 	c.scratch.bind(c)
 	c.later.bind(c)
 	c.mark(idle)

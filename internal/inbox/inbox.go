@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// First is what a connection reads into before it has shown that it sends more;
-	// ten thousand idle ones hold 40 MB. It is not counted: the number of
-	// connections bounds it.
+	// First is how large a buffer may be without being counted, since the number of
+	// connections bounds those: ten thousand hold 40 MB. A buffer may begin with less
+	// (NewBuffer), where most connections say nothing most of the time.
 	First = 4 << 10
 	// keepStreams is how many times the size for a stream an empty buffer may keep;
 	// larger ones are for one large request and go as soon as it is done.
@@ -81,14 +81,16 @@ type Buffer struct {
 	r, w   int // buf[r:w] is read and not consumed
 	full   bool
 	low    int // reads in a row that left most of it unused
+	least  int // bytes that it begins with, and has while the connection is idle
 	stream int
 	part   Account
 }
 
-// NewBuffer returns one that holds nothing yet. stream is how far it grows for a
-// peer that keeps it full; a larger request makes it larger.
-func NewBuffer(of *Budget, stream int) Buffer {
-	return Buffer{stream: stream, part: NewAccount(of)}
+// NewBuffer returns one that holds nothing yet. It begins with least bytes, at most
+// First, and comes back to that when it is idle. stream is how far it grows for a peer
+// that keeps it full; a larger request makes it larger.
+func NewBuffer(of *Budget, least, stream int) Buffer {
+	return Buffer{least: least, stream: stream, part: NewAccount(of)}
 }
 
 // Bytes is what has been read and not consumed, until the next MakeRoom.
@@ -110,7 +112,7 @@ func (b *Buffer) Between(from, to int) []byte { return b.buf[from:to] }
 func (b *Buffer) Size() int { return len(b.buf) }
 
 // Large says whether there is anything that Shrink would give back.
-func (b *Buffer) Large() bool { return len(b.buf) > First }
+func (b *Buffer) Large() bool { return len(b.buf) > b.least }
 
 // MakeRoom prepares the next Fill. need is how many bytes the request at the end
 // of the buffer certainly lacks.
@@ -152,12 +154,12 @@ func (b *Buffer) fit() error {
 	case len(b.buf) > keepStreams*b.stream:
 		return b.resize(b.stream)
 	case b.buf == nil:
-		return b.resize(First)
+		return b.resize(b.least)
 	case b.full && len(b.buf) < b.stream:
 		if b.resize(2*len(b.buf)) != nil {
 			b.full = false // no budget for comfort: go on with what there is
 		}
-	case b.low >= shrinkAfter && len(b.buf) > First:
+	case b.low >= shrinkAfter && len(b.buf) > b.least:
 		return b.resize(len(b.buf) / 2)
 	}
 	return nil
@@ -190,9 +192,9 @@ func (b *Buffer) Fill(r io.Reader) (int, error) {
 
 // Shrink gives back what an idle connection does not need.
 func (b *Buffer) Shrink() {
-	if !b.Pending() && len(b.buf) > First {
+	if !b.Pending() && len(b.buf) > b.least {
 		b.r, b.w = 0, 0
-		_ = b.resize(First) // giving back cannot fail
+		_ = b.resize(b.least) // giving back cannot fail
 	}
 }
 
