@@ -3,15 +3,18 @@ package containers
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/redis/go-redis/v9"
 
 	quoit "github.com/quoitdb/quoit/client"
+	"github.com/quoitdb/quoit/gateway"
 	"github.com/quoitdb/quoit/internal/freeport"
 	"github.com/quoitdb/quoit/internal/need"
 )
@@ -68,15 +71,42 @@ func freeAddress(t *testing.T) string {
 	return address
 }
 
+func portOf(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
+
+// pageSays says something over a WebSocket, as a page of an origin, and returns the answer.
+func pageSays(t *testing.T, url, origin, request string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{ //nolint:bodyclose // the library does
+		HTTPClient:   &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+		HTTPHeader:   http.Header{"Origin": {origin}},
+		Subprotocols: []string{gateway.Subprotocol},
+	})
+	if err != nil {
+		t.Errorf("%s: %v", url, err)
+		return ""
+	}
+	defer func() { _ = ws.CloseNow() }()
+	if err := ws.Write(ctx, websocket.MessageBinary, []byte(request)); err != nil {
+		t.Error(err)
+	}
+	_, answer, err := ws.Read(ctx)
+	if err != nil {
+		t.Error(err)
+	}
+	return string(answer)
+}
+
 // TestComposeStartsWhatItSays starts compose.yaml as a user does, and dials nothing
 // but what the manager's published port and the topology say.
 func TestComposeStartsWhatItSays(t *testing.T) {
 	t.Parallel()
 	e := docker(t)
-	manager := freeAddress(t)
+	manager, web, door := freeAddress(t), freeAddress(t), freeAddress(t)
 	network := fmt.Sprintf("10.75.%d", os.Getpid()%256)
 	p := newProject(t, "QUOIT_IMAGE="+e.image, "QUOIT_MINIO_IMAGE="+minio(t), "QUOIT_NET="+network,
-		"QUOIT_PORT="+manager[strings.LastIndexByte(manager, ':')+1:])
+		"QUOIT_PORT="+portOf(manager), "QUOIT_WEB_PORT="+portOf(web), "QUOIT_REDIS_PORT="+portOf(door))
 	p.run(t.Context(), "up", "-d")
 	c := &cluster{t: t, engine: e, manage: redis.NewClient(&redis.Options{Addr: manager, MaxRetries: -1})}
 	t.Cleanup(func() { _ = c.manage.Close() })
@@ -87,6 +117,26 @@ func TestComposeStartsWhatItSays(t *testing.T) {
 	defer func() { _ = db.Close() }()
 	for i := range 100 {
 		c.must(db.Put(t.Context(), fmt.Sprint("key:", i), fmt.Append(nil, "value ", i)))
+	}
+
+	everyKey := redis.NewClient(&redis.Options{Addr: door})
+	defer func() { _ = everyKey.Close() }()
+	if value, err := everyKey.Get(t.Context(), "key:1").Result(); err != nil || value != "value 1" {
+		t.Errorf("through the Redis door key:1 is %q, %v", value, err)
+	}
+	// A page of the gateway goes by it, and straight to what nodes publish.
+	origin := "http://localhost:" + portOf(web)
+	for _, n := range db.Topology().Nodes {
+		straight := "ws://" + strings.TrimSuffix(n.Address, "7401") + "7481/v1/node/" + n.Address
+		if len(n.Endpoints) != 1 || n.Endpoints[0].URL != straight {
+			t.Errorf("%s publishes %v, want %s", n.Address, n.Endpoints, straight)
+			continue
+		}
+		for _, url := range []string{straight, "ws://localhost:" + portOf(web) + "/v1/node/" + n.Address} {
+			if got := pageSays(t, url, origin, "PING\r\n"); got != "+PONG\r\n" {
+				t.Errorf("%s answers %q", url, got)
+			}
+		}
 	}
 
 	p.run(t.Context(), "--profile", "grow", "up", "-d")
