@@ -85,7 +85,7 @@ func run(ctx context.Context, s settings) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
 	if s.quoit == "" {
-		s.quoit = filepath.Join(s.dir, "quoit")
+		s.quoit = filepath.Join(s.dir, "bin", "quoit") // beside the folders of servers, which have their names
 		if out, err := exec.CommandContext(ctx, "go", "build", "-o", s.quoit, "./cmd/quoit").CombinedOutput(); err != nil {
 			return fmt.Errorf("build quoit: %w\n%s", err, out)
 		}
