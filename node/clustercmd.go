@@ -16,6 +16,8 @@ type members interface {
 	hint()
 	// hintCounter says that the document is at least this new.
 	hintCounter(counter uint64)
+	// hintStaged is hint where the document may say that a range that has arrived is ours.
+	hintStaged()
 	// mover runs the commands of a move; nil before the node serves.
 	mover() Mover
 	// keeping keeps the node's snapshots; nil before the node serves.

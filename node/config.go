@@ -39,6 +39,14 @@ type Config struct {
 	Snapshot SnapshotConfig
 	Limits   LimitConfig
 	Times    TimeConfig
+	Watch    WatchConfig
+}
+
+// WatchConfig is about clients that watch.
+type WatchConfig struct {
+	Max       int           `env:"QUOIT_NODE_MAX_WATCHES" envDefault:"10000" help:"watches over all connections; one more is told OVERLOADED"`
+	History   config.Bytes  `env:"QUOIT_NODE_WATCH_HISTORY" envDefault:"64MiB" help:"bytes kept of what has happened, for those who watch: half for removed keys, half for changes that somebody has still to read"`
+	Retention time.Duration `env:"QUOIT_NODE_WATCH_RETENTION" envDefault:"10m" help:"how long a removed key is remembered for watchers that come back, within QUOIT_NODE_WATCH_HISTORY"`
 }
 
 // LogConfig is about the write-ahead log.
@@ -166,6 +174,9 @@ func (c *Config) Validate() error {
 	wrong(c.Times.Park < 0 || c.Times.Park > time.Minute, "Park", "0s to 1m")
 	wrong(c.Times.Drain < 0, "Drain", "0s or more")
 	wrong(c.Times.Poll < 10*time.Millisecond, "Poll", "10ms or more, such as 5s")
+	wrong(c.Watch.Max < 0, "Max", "0 or more")
+	wrong(c.Watch.History < 1<<20, "History", "1MiB or more, such as 64MiB")
+	wrong(c.Watch.Retention < time.Second, "Retention", "1s or more, such as 10m")
 	return errors.Join(errs...)
 }
 

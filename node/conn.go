@@ -79,6 +79,9 @@ type conn struct {
 	parkLeft time.Duration // of this batch's budget
 	closing  bool          // after the next flush
 
+	watch  *watching                // nil until the connection watches
+	pusher atomic.Pointer[watching] // the same, for the sweeper
+
 	cut bool // the sweeper has closed it; guarded by srv.roster.mu
 }
 
@@ -133,7 +136,15 @@ func (c *conn) serve() {
 			return
 		}
 	}
+	c.stopWatching()
 	linger(c.nc, lingerTime)
+}
+
+// stopWatching lets the goroutine that sends pushes end.
+func (c *conn) stopWatching() {
+	if c.watch != nil {
+		c.watch.stop()
+	}
 }
 
 // end runs when the goroutine does, panic or not: a bug that one client can
@@ -149,6 +160,7 @@ func (c *conn) end() {
 		}
 	}
 	_ = c.nc.Close()
+	c.stopWatching()
 	c.later.await()
 	c.in.Release()
 	c.chargeOut(0)
@@ -227,6 +239,7 @@ func (c *conn) leave(err error) {
 	}
 	switch {
 	case errors.Is(err, errDraining):
+		c.stopWatching()
 		linger(c.nc, drainGrace)
 		return
 	case errors.Is(err, errSlowRequest):
@@ -238,6 +251,7 @@ func (c *conn) leave(err error) {
 	default:
 		return
 	}
+	c.stopWatching()
 	if c.flush() {
 		linger(c.nc, lingerTime)
 	}
@@ -363,6 +377,10 @@ func (c *conn) settled() error {
 
 // refuse appends an error reply.
 func (c *conn) refuse(e *protocol.Error) {
+	if c.watch != nil {
+		c.watch.refuse(0, e)
+		return
+	}
 	c.srv.stats.errors.Add(1)
 	c.out = protocol.AppendError(c.out, e)
 }

@@ -54,7 +54,7 @@ func newCommandTable() *commandTable {
 		protocol.CmdSelect: {run: selectDB}, protocol.CmdClient: {run: client}, protocol.CmdCommand: {run: describe},
 		protocol.CmdInfo: {run: info}, protocol.CmdConfig: {run: configGet}, protocol.CmdQuit: {run: quit},
 		protocol.CmdReset: {run: reset}, protocol.CmdTime: {run: timeOfDay},
-		protocol.CmdWatch: {run: watch}, protocol.CmdUnwatch: {run: unwatch},
+		protocol.CmdWatch: {run: watch, slow: true}, protocol.CmdUnwatch: {run: unwatch},
 
 		protocol.CmdTopology: {run: topology}, protocol.CmdRefresh: {run: refresh},
 		protocol.CmdMigrateRange: {run: moveCommand(protocol.CmdMigrateRange)}, protocol.CmdStageRange: {run: moveCommand(protocol.CmdStageRange)},
@@ -74,6 +74,10 @@ func newCommandTable() *commandTable {
 // execute runs one request and appends its reply. What has been done is always told,
 // unless the connection ends: room for that is made sure of before.
 func (c *conn) execute(args [][]byte) {
+	if c.watch != nil {
+		c.watch.request(args)
+		return
+	}
 	if !c.reserve() {
 		return
 	}

@@ -44,6 +44,8 @@ func (f *fakeMembers) hintCounter(counter uint64) {
 	f.counters = append(f.counters, counter)
 }
 
+func (f *fakeMembers) hintStaged() { f.hint() }
+
 func (f *fakeMembers) mover() Mover { return f.m }
 
 func (f *fakeMembers) keeping() *keeper.Keeper { return nil }
@@ -105,7 +107,10 @@ func startSolo(t testing.TB, o soloOptions) *solo {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, err := engine.Open(engine.Options{Log: log, WallClock: s.clock.coarse, Monotonic: s.clock.monotonic, MaxValue: int(c.Limits.Value)})
+	n.server = s.server
+	options := n.engineOptions()
+	options.Log = log
+	e, err := engine.Open(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,6 +121,11 @@ func startSolo(t testing.TB, o soloOptions) *solo {
 	s.cancel, s.ctx = cancel, ctx
 	s.done.Go(s.accept)
 	s.done.Go(func() { s.sweep(ctx) })
+	s.done.Go(func() {
+		if err := e.RunWatches(ctx); err != nil {
+			t.Log("watching failed: ", err)
+		}
+	})
 	t.Cleanup(func() {
 		s.stop()
 		if err := e.Close(); err != nil {

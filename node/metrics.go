@@ -103,4 +103,11 @@ func (st *store) writeMetrics(w io.Writer) {
 	metrics.WriteCounterUint64(w, "quoit_node_log_records_total", l.Records)
 	metrics.WriteCounterUint64(w, "quoit_node_log_groups_total", l.Groups)
 	metrics.WriteCounterUint64(w, "quoit_node_log_syncs_total", l.Syncs)
+	s := st.engine.WatchStats()
+	metrics.WriteGaugeUint64(w, "quoit_node_watch_connections", uint64(s.Watchers))
+	metrics.WriteGaugeUint64(w, "quoit_node_watches", uint64(s.Watches))
+	metrics.WriteGaugeUint64(w, `quoit_node_watch_history_bytes{of="changes"}`, uint64(s.RingBytes))
+	metrics.WriteGaugeUint64(w, `quoit_node_watch_history_bytes{of="removals"}`, uint64(s.TombBytes))
+	metrics.WriteCounterUint64(w, "quoit_node_watch_events_total", s.Events)
+	metrics.WriteCounterUint64(w, "quoit_node_watch_behind_total", s.Behinds)
 }

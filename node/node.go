@@ -19,6 +19,7 @@ import (
 	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/internal/peer"
 	"github.com/quoitdb/quoit/internal/vfs"
+	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/keeper"
 	"github.com/quoitdb/quoit/ring"
 	"github.com/quoitdb/quoit/snapshot"
@@ -214,7 +215,7 @@ func (n *Node) openAdmin() (err error) {
 
 func (n *Node) newServer(l net.Listener) *server {
 	return &server{
-		limits: n.config.limits(), times: n.config.Times, maxConns: n.config.Limits.Connections,
+		limits: n.config.limits(), times: n.config.Times, maxConns: n.config.Limits.Connections, maxWatches: n.config.Watch.Max,
 		budget: inbox.Budget{Limit: int64(n.config.Limits.InFlight)},
 		clock:  n.clock, state: n.state, stats: n.stats, members: n, log: n.log,
 		commands: newCommandTable(),
@@ -244,6 +245,11 @@ func (n *Node) boot(ctx context.Context) error {
 		return err
 	}
 	n.life.work.Go(func() { n.store.engine.Run(ctx) })
+	n.life.work.Go(func() {
+		if err := n.store.engine.RunWatches(ctx); err != nil {
+			n.fail(err)
+		}
+	})
 	if err := n.firstDocument(ctx); err != nil {
 		return err
 	}
@@ -320,6 +326,24 @@ func (n *Node) hint() {
 func (n *Node) hintCounter(counter uint64) {
 	if f := n.following(); f != nil {
 		f.hintCounter(counter)
+	}
+}
+
+// hintStaged hints at the document if it may already say that a range that has
+// arrived here is ours.
+func (n *Node) hintStaged() {
+	if st := n.state.store.Load(); st != nil {
+		if _, staged := st.engine.Held(); len(staged) > 0 {
+			n.hint()
+		}
+	}
+}
+
+// engineOptions says how the engine is opened.
+func (n *Node) engineOptions() engine.Options {
+	return engine.Options{
+		WallClock: n.clock.coarse, Monotonic: n.clock.monotonic, MaxValue: int(n.config.Limits.Value),
+		Watch: engine.WatchOptions{History: int64(n.config.Watch.History), Retention: n.config.Watch.Retention, Budget: &n.server.budget},
 	}
 }
 

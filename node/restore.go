@@ -290,7 +290,7 @@ func (n *Node) recover(ctx context.Context, b *beginning) error {
 	found, err := keeper.Start{
 		FS: n.seams.FS, Dir: n.folder.snapshotDir(), Origin: n.identity.Origin, Bases: b.bases, Store: s, Older: n.config.AllowOlder,
 		OpenLog: n.openLog, Reach: n.untilReached, Logger: n.log,
-		Engine: engine.Options{WallClock: n.clock.coarse, Monotonic: n.clock.monotonic, MaxValue: int(n.config.Limits.Value)},
+		Engine: n.engineOptions(),
 	}.Recover(ctx)
 	if err != nil {
 		return err

@@ -20,14 +20,17 @@ type server struct {
 	limits   protocol.Limits
 	times    TimeConfig
 	maxConns int
-	budget   inbox.Budget
-	clock    *clock
-	state    *state
-	stats    *stats
-	members  members
-	commands *commandTable
-	log      *slog.Logger
-	about    about
+	// watches is how many there are, on all connections.
+	maxWatches int
+	watches    atomic.Int64
+	budget     inbox.Budget
+	clock      *clock
+	state      *state
+	stats      *stats
+	members    members
+	commands   *commandTable
+	log        *slog.Logger
+	about      about
 	// fail is told about a log that can no longer be trusted.
 	fail func(error)
 	ctx  context.Context // of member commands; set before accept
@@ -209,14 +212,15 @@ func (s *server) sweepOnce() {
 	s.roster.mu.Lock()
 	defer s.roster.mu.Unlock()
 	for c := range s.roster.conns {
+		t := c.pusher.Load()
 		switch p, since := c.phaseSince(); {
 		case c.cut: // it has not noticed yet
-		case p == writing && s.overdue(since, s.times.Write):
+		case p == writing && s.overdue(since, s.times.Write), t != nil && t.stuck():
 			c.cut = true
 			s.stats.slowReaders.Add(1)
 			s.log.Info("cut off a client that does not take its replies", "client", c.nc.RemoteAddr().String())
 			_ = c.nc.Close()
-		case p <= idleLarge && s.overdue(since, s.times.Idle) && !c.later.owing.Load(): // else it is the disk that is slow
+		case p <= idleLarge && t == nil && s.overdue(since, s.times.Idle) && !c.later.owing.Load(): // else it is the disk that is slow
 			c.cut = true
 			s.stats.idleClosed.Add(1)
 			_ = c.nc.Close()

@@ -277,6 +277,18 @@ func (p *Push) Append(b []byte) []byte {
 	return b
 }
 
+// AppendPutHead appends a PushPut up to its value of so many bytes: these, and CRLF,
+// are still to follow. For a value that is sent from where it lies.
+func (p *Push) AppendPutHead(b []byte, valueLen int) []byte {
+	b = AppendArray(b, 1+PushPut.count())
+	b = AppendBulkString(b, PushPut.String())
+	b = AppendInt(b, p.ID)
+	b = AppendBulk(b, p.Key)
+	b = AppendInt(b, int64(p.Version))
+	b = AppendInt(b, p.ExpireAt)
+	return appendHeader(b, '$', int64(valueLen))
+}
+
 // bytes is the field that is a bulk string, nil for a number.
 func (p *Push) bytes(field pushField) *[]byte {
 	switch field {

@@ -135,6 +135,14 @@ func TestPushes(t *testing.T) {
 	}
 }
 
+func TestTheHeadOfAPut(t *testing.T) {
+	p := pushes[1].push
+	head := p.AppendPutHead(nil, len(p.Value))
+	if got := string(head) + string(p.Value) + "\r\n"; got != pushes[1].wire {
+		t.Errorf("%q", got)
+	}
+}
+
 // A newer node may send pushes and elements that this client does not know.
 func TestPushesOfTheFuture(t *testing.T) {
 	if p, err := readPush(t, "*2\r\n$7\r\nweather\r\n*1\r\n+rain\r\n"); p.Kind != 0 || err != nil {

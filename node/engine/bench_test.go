@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"runtime/metrics"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -256,4 +258,45 @@ func BenchmarkMove(b *testing.B) {
 	b.ReportMetric(float64(keys)/out.Seconds(), "copied/s")
 	b.ReportMetric(float64(keys)/in.Seconds(), "applied/s")
 	b.ReportMetric(float64(seal.Microseconds())/float64(b.N), "us/seal")
+}
+
+// BenchmarkPutWatched is a put of a key that nobody, or so many watch; each of them
+// takes what it is told.
+func BenchmarkPutWatched(b *testing.B) {
+	for _, watchers := range []int{0, 1, 100, 1000} {
+		b.Run(fmt.Sprint(watchers), func(b *testing.B) {
+			e, log := diskEngine(b, b.TempDir())
+			defer closeEngine(b, e, log)
+			ctx, stop := context.WithCancel(b.Context())
+			var work sync.WaitGroup
+			defer work.Wait()
+			defer stop()
+			work.Go(func() { must(b, e.RunWatches(ctx)) })
+			for range watchers {
+				w := e.NewWatcher()
+				defer w.Close()
+				must(b, w.Watch(1, nil, true, false, []WatchRange{{Range: wholeRing}}))
+				work.Go(func() {
+					for ctx.Err() == nil {
+						for more := true; more; {
+							var err error
+							more, err = w.Take(64<<10, func(*WatchEvent) {})
+							must(b, err)
+						}
+						select {
+						case <-w.Wake():
+						case <-ctx.Done():
+						}
+					}
+				})
+			}
+			s, key, value := e.NewSession(), make([]byte, 16), make([]byte, 64)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				pos := benchKey(key, uint32(i)%benchKeys)
+				_, err := s.Put(pos, key, value, PutOptions{})
+				must(b, err)
+			}
+		})
+	}
 }

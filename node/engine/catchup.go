@@ -19,7 +19,8 @@ func (h *hub) round() (progress bool) {
 	resolved := h.resolved.Swap(false)
 	var claims [partitions][]*member
 	some := false
-	for _, w := range h.everybody() {
+	watchers := h.everybody()
+	for _, w := range watchers {
 		some = w.claim(&claims, resolved) || some
 	}
 	if !some {
@@ -34,6 +35,9 @@ func (h *hub) round() (progress bool) {
 				progress = ps.run(walk) || progress
 			}
 		}
+		for _, w := range watchers {
+			w.sayAway()
+		}
 	}
 	return progress
 }
@@ -47,11 +51,16 @@ func (w *Watcher) claim(claims *[partitions][]*member, resolved bool) (some bool
 		return false
 	}
 	for _, m := range w.order {
+		if !m.needy {
+			continue
+		}
+		m.needy = false
 		for i := range m.pieces {
 			p := &m.pieces[i]
 			if p.state == held && resolved {
 				p.state = waiting
 			}
+			m.needy = m.needy || p.state != live
 			at := &claims[p.from/partitionSpan]
 			if p.state == waiting && (len(*at) == 0 || (*at)[len(*at)-1] != m) {
 				*at = append(*at, m)
@@ -299,7 +308,7 @@ func (m *member) handPart(ps *pass, st *step, s *share, i int, from, to ring.Pos
 		m.put(i, wpiece{from: from, to: to, state: held, told: p.told, of: x})
 		return true
 	default:
-		m.cut(ring.Range{Start: from - 1, End: to}, x.birth, m.queueMoved)
+		m.cut(ring.Range{Start: from - 1, End: to}, x.birth, func(part ring.Range, _ bool) { m.goesAway(x.asked, part) })
 		return true
 	}
 	h := ps.h
@@ -379,16 +388,32 @@ func (m *member) restate(x *watched) {
 			p.state, p.told = waiting, 0
 		}
 	}
-	m.unsettled = true
+	m.unsettled, m.needy = true, true
 }
 
-// queueMoved says that a part is not here.
-func (m *member) queueMoved(part ring.Range, _ bool) {
-	if n := len(m.q); n > 0 && m.q[n-1].kind == WatchMoved && m.q[n-1].r.End == part.Start && part.Start != part.End {
-		m.q[n-1].r.End = part.End
+// goesAway notes that a part is not here. The parts are found partition by partition,
+// and told as few when all have been, each a part of one range that was asked for.
+func (m *member) goesAway(asked, part ring.Range) {
+	if n := len(m.away); n > 0 && m.away[n-1].asked == asked && m.away[n-1].r.End == part.Start {
+		m.away[n-1].r.End = part.End
 		return
 	}
-	m.enqueue(queued{kind: WatchMoved, r: part})
+	m.away = append(m.away, watched{r: part, asked: asked})
+}
+
+// sayAway queues what goesAway has noted.
+func (w *Watcher) sayAway() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.order {
+		for i := range m.away {
+			m.enqueue(queued{kind: WatchMoved, r: m.away[i].r})
+		}
+		if len(m.away) > 0 {
+			m.away = nil
+			knock(w.wake)
+		}
+	}
 }
 
 // put replaces a part of piece i by another piece.

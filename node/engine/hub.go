@@ -334,6 +334,11 @@ func (h *hub) released() {
 func (h *hub) reap(since int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.forgetEmpty(since)
+}
+
+// forgetEmpty is reap for who holds mu.
+func (h *hub) forgetEmpty(since int64) {
 	type lingering struct {
 		g     *group
 		since int64
@@ -406,7 +411,10 @@ func (h *hub) join(m *member, selector string, prefix bool) error {
 	fresh := g == nil
 	if fresh {
 		if prefix && !h.count(len(selector), 1) {
-			return errLengths
+			h.forgetEmpty(never) // Somebody needs what they take.
+			if !h.count(len(selector), 1) {
+				return errLengths
+			}
 		}
 		g = newGroup(selector, prefix)
 		groups[selector] = g

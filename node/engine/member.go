@@ -24,21 +24,24 @@ type member struct {
 	pieces    []wpiece // in ring order from 0, disjoint
 	ranges    []*watched
 	q         []queued
-	told      Version // by WatchProgress
-	unsettled bool    // a range may have become synced
-	foldAt    int     // pieces from which on it is worth looking for neighbours alike
+	away      []watched // what is not here, to be queued
+	told      Version   // by WatchProgress
+	needy     bool      // a piece may be waiting or held
+	unsettled bool      // a range may have become synced
+	foldAt    int       // pieces from which on it is worth looking for neighbours alike
 }
 
 // watched is a range as it was asked for, or what is left of it.
 type watched struct {
 	r       ring.Range
-	state   bool    // what is there is told where nothing is known
-	stated  bool    // and that this is so has been said
-	synced  bool    // has been said
-	since   Version // what was known at first
-	promise Version // what will have been told when it is live
-	lsn     wal.LSN // of promise
-	birth   uint64  // what lies before this in the ring does not end it
+	asked   ring.Range // it was
+	state   bool       // what is there is told where nothing is known
+	stated  bool       // and that this is so has been said
+	synced  bool       // has been said
+	since   Version    // what was known at first
+	promise Version    // what will have been told when it is live
+	lsn     wal.LSN    // of promise
+	birth   uint64     // what lies before this in the ring does not end it
 }
 
 // wpiece is a part of a watched range that lies in one partition.
@@ -106,13 +109,13 @@ func (m *member) dequeue(n int) {
 // addRange adds a range, in the place of what is watched of it already.
 func (m *member) addRange(r WatchRange, state bool, birth uint64) {
 	m.cut(r.Range, birth, func(ring.Range, bool) {})
-	x := &watched{r: r.Range, state: state, since: r.Since, birth: birth}
+	x := &watched{r: r.Range, asked: r.Range, state: state, since: r.Since, birth: birth}
 	m.ranges = append(m.ranges, x)
 	for _, pc := range m.g.pieces(r.Range) {
 		m.pieces = append(m.pieces, wpiece{from: pc.from, to: pc.to, told: r.Since, of: x})
 	}
 	slices.SortFunc(m.pieces, func(a, b wpiece) int { return int(int64(a.from) - int64(b.from)) })
-	m.unsettled = true
+	m.unsettled, m.needy = true, true
 }
 
 // pieces is the part of a range where keys of the selector lie.
@@ -145,7 +148,7 @@ func (m *member) take(t *taking) {
 	}
 	for t.left > 0 && m.read(t) {
 	}
-	if m.unsettled && t.left > 0 {
+	if m.unsettled && t.left > 0 && len(m.away) == 0 {
 		m.settle(t)
 	}
 }
@@ -229,7 +232,7 @@ func (m *member) fallBehind(t *taking) {
 		}
 	}
 	if some {
-		m.unsettled, t.lost = true, true
+		m.unsettled, m.needy, t.lost = true, true, true
 		m.w.h.behinds.Add(1)
 		t.tell(WatchEvent{Kind: WatchBehind, Watch: m.id})
 	}

@@ -1,10 +1,15 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/quoitdb/quoit/ring"
 )
@@ -415,6 +420,10 @@ func TestTheLengthsOfPrefixesAreBounded(t *testing.T) {
 	wantErr(t, err, ErrWatchLimit)
 	wantErr(t, err, errLengths)
 	must(t, w.Watch(1001, []byte("yy"), true, false, []WatchRange{{Range: wholeRing}}))
+	if !w.Unwatch(6) {
+		t.Fatal("no watch")
+	}
+	must(t, w.Watch(1000, []byte(strings.Repeat("x", 100)), true, false, []WatchRange{{Range: wholeRing}}))
 }
 
 func TestAFailedLogEndsWatching(t *testing.T) {
@@ -425,4 +434,83 @@ func TestAFailedLogEndsWatching(t *testing.T) {
 		t.Error("go on")
 	}
 	wantErr(t, w.Watch(1, nil, true, false, nil), ErrWatchLimit)
+}
+
+// With everything going on at once, no change of a live range is missing. What is
+// walked changes under the walker, and readers are ahead of it and behind.
+func TestWatchersBesideWritersAndTheWalker(t *testing.T) {
+	m := newOwner(t)
+	m.user().fill(3000)
+	ctx, stop := context.WithCancel(t.Context())
+	var serving, writing, watching sync.WaitGroup
+	serving.Go(func() { must(t, m.RunWatches(ctx)) })
+	defer serving.Wait()
+	defer stop()
+	const writers, writes = 3, 2000
+	for i := range writers {
+		writing.Go(func() {
+			s := m.NewSession()
+			for n := range writes {
+				key := fmt.Appendf(nil, "key:%d:%d", i, n%7)
+				_, err := s.Put(ring.PositionOf(key), key, fmt.Append(nil, n), PutOptions{})
+				must(t, err)
+				must(t, s.Wait())
+			}
+			key := fmt.Append(nil, "key:end:", i)
+			_, err := s.Put(ring.PositionOf(key), key, nil, PutOptions{})
+			must(t, err)
+			must(t, s.Wait())
+		})
+	}
+	for i := range 6 {
+		watching.Go(func() { watchUntilTheEnd(t, m, i, writers, writes) })
+	}
+	writing.Wait()
+	watching.Wait()
+}
+
+// watchUntilTheEnd begins at some moment, and checks that what it is told of a key that
+// is counted up is each number from the first that it hears once its range is live.
+func watchUntilTheEnd(t *testing.T, m *machine, seed, writers, writes int) {
+	w := m.NewWatcher()
+	defer w.Close()
+	rnd := rand.New(rand.NewPCG(uint64(seed), 1))
+	must(t, w.Watch(1, []byte("key:"), true, seed%2 == 0, []WatchRange{{Range: wholeRing}}))
+	patience := time.After(2 * time.Minute)
+	last, versions, ended, synced := map[string]int{}, map[string]Version{}, 0, false
+	hear := func(e *WatchEvent) {
+		switch e.Kind {
+		case WatchSynced:
+			synced = true
+		case WatchBehind:
+			synced, last = false, map[string]int{}
+		case WatchPut:
+			key := string(e.Key)
+			if e.Version <= versions[key] {
+				t.Errorf("%s goes back from version %d to %d", key, versions[key], e.Version)
+			}
+			versions[key] = e.Version
+			if strings.HasPrefix(key, "key:end:") {
+				ended++
+			} else if n, err := strconv.Atoi(string(e.Value)); err == nil {
+				if before, ok := last[key]; ok && synced && n != before+7 {
+					t.Errorf("%s goes from %d to %d", key, before, n)
+				}
+				last[key] = n
+			}
+		}
+	}
+	for ended < writers {
+		select {
+		case <-w.Wake():
+		case <-patience:
+			t.Errorf("only %d of %d have ended", ended, writers)
+			return
+		}
+		for more := true; more; {
+			var err error
+			more, err = w.Take(1+rnd.IntN(3000), hear)
+			must(t, err)
+		}
+	}
 }
