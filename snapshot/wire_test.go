@@ -211,3 +211,20 @@ func FuzzHead(f *testing.F) {
 		}
 	})
 }
+
+// FuzzParseNodeName reads names as a listing of a bucket gives them: each is the name
+// of one address, or of none.
+func FuzzParseNodeName(f *testing.F) {
+	for _, seed := range []string{"10.0.0.1__7401", "_5b____1_5d__7401", "_", "__", "_5", "_zz", "a_2fb", "_+5"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		address, err := ParseNodeName(name)
+		if err != nil {
+			return
+		}
+		if again, err := NodeName(address); err != nil || again != name {
+			t.Fatalf("%q is %q, whose name is %q (%v)", name, address, again, err)
+		}
+	})
+}

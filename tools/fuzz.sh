@@ -1,11 +1,40 @@
 #!/usr/bin/env bash
-# Fuzzes every Fuzz target of the module for the given time each, one after the other.
+# Fuzzes every Fuzz target of the module for the given time each, one after the other,
+# and prints how many inputs each was given.
+#
+#   tools/fuzz.sh 20s             all of them; what a target finds ends the run
+#   tools/fuzz.sh 10m Decode      those whose name or folder contains "Decode"
+#   FUZZ_PARALLEL=1               so many at the same time: with 1, seconds are CPU seconds
+#   FUZZ_KEEP=1                   adds to the kept corpus (testdata/fuzz) what is small and new
 set -euo pipefail
 cd "$(dirname "$0")/.."
-time=${1:-20s}
+time=${1:-20s} only=${2:-} parallel=${FUZZ_PARALLEL:-} keep=${FUZZ_KEEP:-}
+most=24 # inputs kept for each target, none of them larger than a KiB
+
+keep_small() { # keep_small FOLDER TARGET
+  local cached kept=$1/testdata/fuzz/$2 file
+  cached=$(go env GOCACHE)/fuzz/$(cd "$1" && go list .)/$2
+  [ -d "$cached" ] || return 0
+  mkdir -p "$kept"
+  find "$cached" -type f -size -3 -printf '%s %f\n' | sort -n | while read -r _ file; do
+    [ "$(find "$kept" -type f | wc -l)" -lt "$most" ] || break
+    [ -e "$kept/$file" ] || cp "$cached/$file" "$kept/$file"
+  done
+}
+
+log=$(mktemp) table=$(mktemp)
+trap 'rm -f "$log" "$table"' EXIT
 grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r file; do
   grep -oE '^func Fuzz[A-Za-z0-9_]+' "$file" | sed 's/func //' | while read -r target; do
-    echo "== $(dirname "$file") $target"
-    go test -run '^$' -fuzz "^${target}\$" -fuzztime "$time" "$(dirname "$file")"
+    dir=$(dirname "$file")
+    case "$dir $target" in *"$only"*) ;; *) continue ;; esac
+    echo "== $dir $target"
+    go test -run '^$' -fuzz "^${target}\$" -fuzztime "$time" ${parallel:+-parallel "$parallel"} "$dir" </dev/null | tee "$log"
+    execs=$(grep -oE 'execs: [0-9]+' "$log" | tail -1 | grep -oE '[0-9]+' || echo 0)
+    printf '%10d  %s %s\n' "$execs" "$dir" "$target" >>"$table"
+    [ -z "$keep" ] || keep_small "$dir" "$target"
   done
 done
+echo "== inputs"
+sort -k2 "$table"
+awk '{n += $1} END {printf "%10d  in %d targets\n", n, NR}' "$table"
