@@ -1,7 +1,10 @@
 // Package integration tests the whole from outside: real processes of the quoit
-// binary on loopback, killed and frozen at named points of a range move, and whole
-// clusters in one process whose members' messages are lost or doubled. Every test
-// runs a checked load ([github.com/quoitdb/quoit/internal/oracle]) and audits it.
+// binary on loopback, killed at every fail point, frozen at every step of a range
+// move, cut off from each other and from the bucket, and suffering all that at
+// random; and whole clusters in one process whose members' messages are lost or
+// doubled. Every test runs a checked load
+// ([github.com/quoitdb/quoit/internal/oracle]) and audits it.
 //
-// It needs nothing but the Go toolchain. The package has no code of its own.
+// It needs nothing but the Go toolchain, and MinIO for faults of the bucket. The
+// package has no code of its own.
 package integration

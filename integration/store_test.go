@@ -100,20 +100,20 @@ func (r *remote) tool(env []string, words ...string) (string, error) {
 	return string(out), err
 }
 
-// complained is met when quoit cluster status has a line for each node.
-func (r *remote) complained(manager.Status) bool {
+// complaints is what quoit cluster status shows of the nodes: a line for each that does
+// not get on.
+func (r *remote) complaints() (lines []string) {
 	r.t.Helper()
-	lines := 0
 	out, err := r.tool(nil, "cluster", "status", "--manager", r.address)
 	if err != nil {
 		r.t.Fatalf("%v\n%s", err, out)
 	}
 	for line := range strings.Lines(out) {
 		if strings.HasPrefix(line, "  ! ") {
-			lines++
+			lines = append(lines, line)
 		}
 	}
-	return lines == len(r.nodes)
+	return lines
 }
 
 // endure has the links of the nodes suffer a fault each, sees the nodes serve on and
@@ -127,7 +127,9 @@ func (r *remote) endure(faults ...storeFault) {
 	}
 	what := strings.Join(names, ", ")
 	r.until("every node to say what is the matter with "+what, each(complains))
-	r.until("a line for each in quoit cluster status", r.complained)
+	if lines := r.complaints(); len(lines) != len(r.nodes) {
+		r.t.Errorf("%s: quoit cluster status complains %q", what, lines)
+	}
 	r.goesOn(300)
 	for _, l := range r.links {
 		l.heal()
@@ -232,7 +234,9 @@ func TestTheBucketIsAway(t *testing.T) {
 		l.proxy.Stop()
 	}
 	r.until("every node to say that the bucket is away", func(s manager.Status) bool { return s.Trouble != "" && each(complains)(s) })
-	r.until("a line for each in quoit cluster status", r.complained)
+	if lines := r.complaints(); len(lines) != len(r.nodes) {
+		t.Errorf("quoit cluster status complains %q", lines)
+	}
 	var asked sync.WaitGroup
 	for _, p := range r.nodes {
 		asked.Go(func() {

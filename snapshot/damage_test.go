@@ -75,6 +75,7 @@ func TestEveryFlippedBitIsFoundWhereItIs(t *testing.T) {
 			t.Fatalf("bit %d of byte %d: got positions %d to %d, want %d to %d", bit%8, bit/8, c.First, c.Last, b.First, b.Last)
 		}
 	}
+	t.Logf("%d bits were flipped", len(file)*8)
 }
 
 func TestEveryTruncationIsFound(t *testing.T) {

@@ -69,6 +69,7 @@ func everyDeath(t *testing.T, step int, what func(m *machine)) {
 			if died*step < 100 {
 				t.Fatalf("only %d operations were met", died*step)
 			}
+			t.Logf("the process died at %d operations", died)
 			return
 		}
 		died++

@@ -14,10 +14,11 @@ import (
 func TestCrashBeforeEveryOperation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, h := vfs.NewMem(), &history{}
-		var operations atomic.Int64
+		var operations, images atomic.Int64
 		fsys := vfs.Inject(m, func(op vfs.Op) error {
 			operations.Add(1)
 			known, disks := h.crashes(m, uint64(op.Seq))
+			images.Add(int64(len(disks)))
 			for how, disk := range disks {
 				if err := known.checkAndGoOn(disk); err != nil {
 					t.Errorf("crash before %v, %s: %v", op, how, err)
@@ -31,6 +32,7 @@ func TestCrashBeforeEveryOperation(t *testing.T) {
 		if n := operations.Load(); n < 100 {
 			t.Errorf("the story has only %d operations", n)
 		}
+		t.Logf("%d crash images of %d operations", images.Load(), operations.Load())
 	})
 }
 

@@ -1,0 +1,313 @@
+package integration
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/Shopify/toxiproxy/v2"
+	"github.com/rs/zerolog"
+
+	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/manager"
+)
+
+// How many random runs there are, and whether it is one with a seed of before.
+const (
+	runsVariable = "QUOIT_TEST_RUNS"
+	seedVariable = "QUOIT_TEST_SEED"
+	// chaos is how long a run goes on before everything is made sound again.
+	chaos = 10 * time.Second
+)
+
+// TestFaultsAtRandom has clusters of real processes suffer whatever there is, in any
+// order and at the same time, under a checked load, while nodes join, leave and take
+// snapshots. Made sound again, they must settle by themselves, with nothing lost.
+//
+// A seed decides which faults come, and how they follow each other; what they meet is
+// up to the machine. The seed of a run is printed, with what has happened in it.
+func TestFaultsAtRandom(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute; run without -short")
+	}
+	seeds := []uint64{}
+	if text := os.Getenv(seedVariable); text != "" {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatalf("%s=%s: want a number, as a run has printed it", seedVariable, text)
+		}
+		seeds = append(seeds, seed)
+	}
+	runs := 3
+	if text := os.Getenv(runsVariable); text != "" {
+		var err error
+		if runs, err = strconv.Atoi(text); err != nil || runs < 1 {
+			t.Fatalf("%s=%s: want how many runs there are to be, such as 300", runsVariable, text)
+		}
+	}
+	for len(seeds) < runs && os.Getenv(seedVariable) == "" {
+		seeds = append(seeds, rand.Uint64N(1_000_000))
+	}
+	var mu sync.Mutex
+	fired := map[string]int{}
+	t.Run("seed", func(t *testing.T) {
+		for _, seed := range seeds {
+			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+				t.Parallel()
+				c := newChaos(t, seed)
+				c.run()
+				mu.Lock()
+				defer mu.Unlock()
+				for kind, n := range c.fired {
+					fired[kind] += n
+				}
+			})
+		}
+	})
+	t.Logf("%d runs, faults fired: %v", len(seeds), fired)
+}
+
+// party is a process and, in front of it, a proxy through which all others reach it.
+type party struct {
+	*process
+	proxy *toxiproxy.Proxy
+	until time.Time // when what it suffers is over; zero when it suffers nothing
+	heal  func()
+}
+
+// chaosRun is one run.
+type chaosRun struct {
+	*fleet
+	dice    *rand.Rand
+	seed    uint64
+	parties []*party // the manager first
+	guest   *party   // joins in the middle
+	leaver  *party   // may leave in the middle
+	load    *load
+	fired   map[string]int
+	story   []string
+	began   time.Time
+	asking  sync.WaitGroup // for snapshots
+}
+
+func newChaos(t *testing.T, seed uint64) *chaosRun {
+	t.Helper()
+	c := &chaosRun{fleet: newFleet(t, 3), dice: rand.New(rand.NewPCG(seed, 1)), seed: seed, fired: map[string]int{}}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("again with %s=%d:\n%s", seedVariable, seed, strings.Join(c.story, "\n"))
+		}
+	})
+	behind := freeAddress(t)
+	m := &party{process: c.manager, proxy: c.proxied(c.address, behind)}
+	m.env = append(m.env, "QUOIT_MANAGER_ADDR="+behind)
+	m.start(t, "")
+	c.parties = append(c.parties, m)
+	for range 4 {
+		n := &party{process: c.keeper()}
+		behind := freeAddress(t)
+		n.proxy = c.proxied(n.name, behind)
+		n.env = append(n.env, "QUOIT_NODE_ADVERTISE="+n.name, "QUOIT_NODE_ADDR="+behind)
+		c.parties = append(c.parties, n)
+	}
+	c.guest, c.leaver = c.parties[4], c.parties[1]
+	for _, n := range c.parties[1:4] {
+		n.start(t, "")
+	}
+	c.until("three nodes to serve", settled(3))
+	c.guest.start(t, "")
+	c.load = startLoad(t, c.address)
+	t.Cleanup(c.load.work.Halt)
+	return c
+}
+
+// proxied is the way to an address that others know, which leads to another one.
+func (c *chaosRun) proxied(near, behind string) *toxiproxy.Proxy {
+	c.t.Helper()
+	p := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), near, near, behind)
+	if err := p.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(p.Stop)
+	return p
+}
+
+// run injects faults until the time is up, makes all sound again, and audits.
+func (c *chaosRun) run() {
+	c.began = time.Now()
+	joins, leaves := c.moment(), c.moment()
+	leaving := c.dice.IntN(2) == 0
+	for now := time.Now(); now.Sub(c.began) < chaos; now = time.Now() {
+		c.mend(now)
+		if joins > 0 && now.Sub(c.began) > joins && c.ask("ADD", c.guest.name, (*manager.Control).Add) {
+			joins = 0
+		}
+		if leaving && leaves > 0 && now.Sub(c.began) > leaves && c.ask("REMOVE", c.leaver.name, (*manager.Control).Remove) {
+			leaves = 0
+		}
+		if c.dice.IntN(4) == 0 {
+			c.hurt(now)
+		}
+		<-time.After(100 * time.Millisecond) // the pace of the faults, not a wait for something
+	}
+	c.sound()
+	c.settle(leaving && leaves == 0)
+	c.asking.Wait()
+	c.load.audit()
+}
+
+// moment is one within the run.
+func (c *chaosRun) moment() time.Duration { return 1 + time.Duration(c.dice.Int64N(int64(chaos*2/3))) }
+
+func (c *chaosRun) tell(kind, text string) {
+	c.fired[kind]++
+	c.story = append(c.story, fmt.Sprintf("%5.1f s  %s", time.Since(c.began).Seconds(), text))
+}
+
+// ask gives the manager a command, and says whether it has taken it.
+func (c *chaosRun) ask(what, address string, do func(*manager.Control, ...string) error) bool {
+	m, err := manager.Dial(c.t.Context(), c.address, time.Second)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = m.Close() }()
+	err = do(m, address)
+	c.tell(what, fmt.Sprintf("%s %s: %v", what, address, err))
+	return err == nil
+}
+
+// mend ends what has lasted long enough.
+func (c *chaosRun) mend(now time.Time) {
+	for _, p := range c.parties {
+		if !p.until.IsZero() && now.After(p.until) {
+			p.heal()
+			p.until = time.Time{}
+		}
+	}
+}
+
+// hurt does something to somebody who suffers nothing at the moment; others may.
+func (c *chaosRun) hurt(now time.Time) {
+	p := c.parties[c.dice.IntN(len(c.parties))]
+	if !p.until.IsZero() {
+		return
+	}
+	lasts := 100*time.Millisecond + time.Duration(c.dice.Int64N(int64(2500*time.Millisecond)))
+	kinds := []func(*party) (kind string, heal func()){
+		c.kill, c.kill, c.freeze, c.freeze, c.slowDisk, c.atPoint, c.atPoint, c.cut, c.cut, c.snapshot,
+	}
+	kind, heal := kinds[c.dice.IntN(len(kinds))](p)
+	c.tell(strings.Fields(kind)[0], fmt.Sprintf("%s: %s for %v", p.name, kind, lasts))
+	p.until, p.heal = now.Add(lasts), heal
+}
+
+// kill ends a process with SIGKILL; it comes back.
+func (c *chaosRun) kill(p *party) (string, func()) {
+	p.signal(syscall.SIGKILL)
+	<-p.ended()
+	return "kill", func() { p.start(c.t, "") }
+}
+
+// freeze stops a process as a machine does that is suspended.
+func (c *chaosRun) freeze(p *party) (string, func()) {
+	p.signal(syscall.SIGSTOP)
+	return "freeze", func() { p.signal(syscall.SIGCONT) }
+}
+
+// again ends a process, however it is, and starts it with fail points, or none.
+func (c *chaosRun) again(p *party, points string) {
+	p.signal(syscall.SIGCONT)
+	p.signal(syscall.SIGKILL)
+	<-p.ended()
+	p.start(c.t, points)
+}
+
+// slowDisk has every fsync of a node take long from a restart on.
+func (c *chaosRun) slowDisk(p *party) (string, func()) {
+	c.again(p, fmt.Sprintf("wal.written=sleep:%dms", 1+c.dice.IntN(40)))
+	return "slow-disk", func() { c.again(p, "") }
+}
+
+// atPoint restarts a process with something that will happen at a fail point: its call
+// fails, or takes long, or the process is frozen or killed there.
+func (c *chaosRun) atPoint(p *party) (string, func()) {
+	all := points()
+	action := []string{"kill", "error", "pause", "sleep:300ms"}[c.dice.IntN(4)]
+	arm := fmt.Sprintf("%s=%s@%d", all[c.dice.IntN(len(all))], action, 1+c.dice.IntN(20))
+	c.again(p, arm)
+	return "at-point " + arm, func() { c.again(p, "") }
+}
+
+// cut does something to one direction of the way to a process.
+func (c *chaosRun) cut(p *party) (string, func()) {
+	direction := []string{requests, answers}[c.dice.IntN(2)]
+	toxic := []struct {
+		kind       string
+		attributes map[string]int64
+	}{
+		{"timeout", map[string]int64{"timeout": 0}}, // swallows everything
+		{"latency", map[string]int64{"latency": 100, "jitter": 80}},
+		{"reset_peer", map[string]int64{"timeout": 0}},
+		{"limit_data", map[string]int64{"bytes": 3000}},
+		{"slicer", map[string]int64{"average_size": 40, "size_variation": 20, "delay": 100}},
+	}[c.dice.IntN(5)]
+	text, err := json.Marshal(map[string]any{"type": toxic.kind, "stream": direction, "attributes": toxic.attributes})
+	if err == nil {
+		_, err = p.proxy.Toxics.AddToxicJson(strings.NewReader(string(text)))
+	}
+	if err != nil {
+		c.t.Fatalf("toxic %s: %v", toxic.kind, err)
+	}
+	return "cut " + direction + " " + toxic.kind, func() { p.proxy.Toxics.ResetToxics(c.t.Context()) }
+}
+
+// snapshot has a node take one; it may have other worries.
+func (c *chaosRun) snapshot(p *party) (string, func()) {
+	c.asking.Go(func() { _, _ = snapshot(p.process) })
+	return "snapshot", func() {}
+}
+
+// sound makes everything as it should be: all processes run, and hear each other.
+func (c *chaosRun) sound() {
+	for _, p := range c.parties {
+		p.proxy.Toxics.ResetToxics(c.t.Context())
+		if p.until.IsZero() {
+			continue
+		}
+		p.heal()
+		p.until = time.Time{}
+	}
+	for _, p := range c.parties {
+		select {
+		case <-p.ended(): // by itself: a failed call may be a reason not to go on
+			p.start(c.t, "")
+		default:
+		}
+	}
+}
+
+// settle waits until all members serve and nothing moves any more.
+func (c *chaosRun) settle(left bool) {
+	c.t.Helper()
+	members := 4
+	if left {
+		members = 3
+		c.until("the node to have left", func(s manager.Status) bool {
+			for _, n := range s.Nodes {
+				if n.Address == c.leaver.name && (n.State == cluster.Active || n.State == cluster.Leaving) {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	operate(c.t, c.address, func(m *manager.Control) error { return m.Add(c.guest.name) })
+	c.until(fmt.Sprintf("%d nodes to serve and nothing to move", members), settled(members))
+}
