@@ -68,13 +68,31 @@ func (c *Client) MPut(ctx context.Context, pairs []Pair, opts ...PutOption) ([]e
 	return b.errs, b.joined(nil)
 }
 
+// Deleted is what became of one key of an MDelete.
+type Deleted struct {
+	Existed bool
+	Err     error // why the key could not be removed
+}
+
 // Delete removes keys and returns how many there were. With several keys the
 // error joins a *KeyError for each of the first few that could not be removed.
 func (c *Client) Delete(ctx context.Context, keys ...string) (int, error) {
 	if len(keys) == 1 {
 		return c.deleteOne(ctx, keys[0])
 	}
-	existed := make([]bool, len(keys))
+	results, err := c.MDelete(ctx, keys...)
+	count := 0
+	for _, r := range results {
+		if r.Existed {
+			count++
+		}
+	}
+	return count, err
+}
+
+// MDelete is Delete with one result for each key, in order.
+func (c *Client) MDelete(ctx context.Context, keys ...string) ([]Deleted, error) {
+	results := make([]Deleted, len(keys))
 	b := c.newBatch(len(keys), func(i int) string { return keys[i] })
 	b.encode = func(k *call, i int) {
 		k.begin("DEL", 2)
@@ -84,17 +102,14 @@ func (c *Client) Delete(ctx context.Context, keys ...string) (int, error) {
 		if r.Kind != ':' {
 			return unexpected(n, "DEL")
 		}
-		existed[i] = r.Int > 0
+		results[i].Existed = r.Int > 0
 		return nil
 	}
 	b.run(ctx)
-	count := 0
-	for _, e := range existed {
-		if e {
-			count++
-		}
+	for i, err := range b.errs {
+		results[i].Err = err
 	}
-	return count, b.joined(nil)
+	return results, b.joined(nil)
 }
 
 func (c *Client) deleteOne(ctx context.Context, key string) (int, error) {

@@ -1,15 +1,16 @@
 package gateway
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"io/fs"
 	"net/http"
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -35,7 +36,17 @@ func harden(policy func() string, next http.Handler) http.Handler {
 
 // assets serves files, and nothing but files: no listing, no dot files, no type
 // that is guessed from the content.
-type assets struct{ files fs.FS }
+type assets struct {
+	files fs.FS
+	tags  sync.Map // of edition to string: the ETags of files that were served before
+}
+
+// edition tells a file from what it was before. Files without times do not change.
+type edition struct {
+	path string
+	size int64
+	time time.Time
+}
 
 // kinds are the types of files that there are; any other is not served.
 func kinds() map[string]string {
@@ -72,44 +83,110 @@ func hidden(name string) bool {
 // the same.
 func (a *assets) serve(w http.ResponseWriter, r *http.Request, name, kind string) {
 	h := w.Header()
-	content, err := a.read(name)
+	f, path, encoding, err := a.choose(name, r.Header.Get("Accept-Encoding"))
 	if err != nil {
-		http.NotFound(w, r)
+		refuse(w, r, err)
+		return
+	}
+	defer func() { _ = f.Close() }()
+	tag, err := a.tag(path, f)
+	if err != nil {
+		refuse(w, r, err)
 		return
 	}
 	h.Add("Vary", "Accept-Encoding")
-	for _, twin := range []struct{ encoding, suffix string }{{"br", ".br"}, {"gzip", ".gz"}} {
-		if !accepts(r.Header.Get("Accept-Encoding"), twin.encoding) {
-			continue
-		}
-		if packed, err := a.read(name + twin.suffix); err == nil {
-			content = packed
-			h.Set("Content-Encoding", twin.encoding)
-			break
-		}
+	if encoding != "" {
+		h.Set("Content-Encoding", encoding)
 	}
-	sum := sha256.Sum256(content)
-	h.Set("ETag", `"`+hex.EncodeToString(sum[:16])+`"`)
+	h.Set("ETag", tag)
 	h.Set("Content-Type", kind)
 	h.Set("Cache-Control", "no-cache")
-	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(content))
+	http.ServeContent(w, r, name, time.Time{}, f)
 }
 
-// read returns a file that is one.
-func (a *assets) read(name string) ([]byte, error) {
+// unavailable is an error of a file that belongs here and cannot be had now, such as
+// one that is being built.
+type unavailable interface {
+	Unavailable() (reason string, soon bool)
+}
+
+// refuse says that a file is not there, or why not now.
+func refuse(w http.ResponseWriter, r *http.Request, err error) {
+	var later unavailable
+	if !errors.As(err, &later) {
+		http.NotFound(w, r)
+		return
+	}
+	reason, soon := later.Unavailable()
+	if soon {
+		w.Header().Set("Retry-After", "1")
+	}
+	http.Error(w, reason, http.StatusServiceUnavailable)
+}
+
+// seekable is a file that can be served in parts.
+type seekable interface {
+	fs.File
+	io.Seeker
+}
+
+// choose opens the file, or its smallest twin that the browser takes.
+func (a *assets) choose(name, accepted string) (f seekable, path, encoding string, err error) {
+	for _, twin := range []struct{ encoding, suffix string }{{"br", ".br"}, {"gzip", ".gz"}} {
+		if !accepts(accepted, twin.encoding) {
+			continue
+		}
+		path = name + twin.suffix
+		f, err = a.open(path)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return f, path, twin.encoding, err
+		}
+	}
+	f, err = a.open(name)
+	return f, name, "", err
+}
+
+// open opens a file that is one.
+func (a *assets) open(name string) (seekable, error) {
 	f, err := a.files.Open(name)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fs.ErrNotExist
+	}
+	s, ok := f.(seekable)
+	if err == nil && !ok {
+		err = errors.New("a file that cannot be read in parts: " + name)
+	}
 	if err != nil {
+		_ = f.Close()
 		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return nil, fs.ErrNotExist
+	return s, nil
+}
+
+// tag is the file's ETag: it is read through once, and not again until it changes.
+func (a *assets) tag(path string, f seekable) (string, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
 	}
-	return io.ReadAll(f)
+	id := edition{path, info.Size(), info.ModTime()}
+	if tag, ok := a.tags.Load(id); ok {
+		return tag.(string), nil //nolint:forcetypeassert // nothing else is stored
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		return "", err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	tag := `"` + hex.EncodeToString(sum.Sum(nil)[:16]) + `"`
+	a.tags.Store(id, tag)
+	return tag, nil
 }
 
 // accepts says whether an Accept-Encoding names an encoding and does not refuse it.

@@ -6,12 +6,14 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -197,6 +199,45 @@ func TestFilesAreServedWithTheirTypesAndAPolicy(t *testing.T) {
 	_, h, _ := g.get("GET /quoit.js HTTP/1.1\nHost: " + g.Addr() + "\n\n")
 	if status, _, _ := g.get("GET /quoit.js HTTP/1.1\nHost: " + g.Addr() + "\nIf-None-Match: " + h.Get("ETag") + "\n\n"); status != http.StatusNotModified {
 		t.Errorf("the same file again: %d", status)
+	}
+}
+
+// building is a file system of which one file is being built, and cannot be.
+type building struct {
+	fs.FS
+	soon bool
+}
+
+func (b *building) Open(name string) (fs.File, error) {
+	if strings.HasPrefix(name, "quoit.wasm") {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: b}
+	}
+	return b.FS.Open(name)
+}
+
+func (b *building) Error() string               { return "not now" }
+func (b *building) Unavailable() (string, bool) { return "run task wasm", b.soon }
+
+// TestAFileThatIsNotBuilt is answered with what to do, or when to ask again; and a file
+// that was served before is not mixed up with another of its name and size.
+func TestAFileThatIsNotBuilt(t *testing.T) {
+	files := fstest.MapFS{"a/x.js": {Data: []byte("one")}, "b/x.js": {Data: []byte("two")}}
+	b := &building{FS: files, soon: true}
+	g := start(t, "127.0.0.1:1", options{seams: func(s *Seams) { s.Assets = b }})
+	ask := func(path string) (int, http.Header, string) {
+		return g.get("GET " + path + " HTTP/1.1\nHost: " + g.Addr() + "\nAccept-Encoding: br, gzip\nConnection: close\n\n")
+	}
+	if status, h, body := ask("/quoit.wasm"); status != 503 || h.Get("Retry-After") != "1" || !strings.Contains(body, "run task wasm") {
+		t.Errorf("while it is built: %d %v %q", status, h, body)
+	}
+	b.soon = false
+	if status, h, _ := ask("/quoit.wasm"); status != 503 || h.Get("Retry-After") != "" {
+		t.Errorf("when it cannot be built: %d %v", status, h)
+	}
+	_, one, _ := ask("/a/x.js")
+	_, two, body := ask("/b/x.js")
+	if _, again, _ := ask("/a/x.js"); one.Get("ETag") == two.Get("ETag") || one.Get("ETag") != again.Get("ETag") || body != "two" {
+		t.Errorf("ETags %s, %s, %s; body %q", one.Get("ETag"), two.Get("ETag"), again.Get("ETag"), body)
 	}
 }
 

@@ -183,6 +183,15 @@ export type Change<A extends As, K extends As = "text"> =
       value?: undefined;
       version?: undefined;
       expiresAt?: undefined;
+    }
+  | {
+      /** Only without `state`: the page was away for longer than nodes remember deletes, and some
+       * deletes before this point may not have been told. */
+      type: "resync";
+      key?: undefined;
+      value?: undefined;
+      version?: undefined;
+      expiresAt?: undefined;
     };
 
 /** A node as the topology has it. */
@@ -327,8 +336,6 @@ export interface Database<D extends As = "bytes"> extends EventTarget {
   /** Ends all connections. Calls and watches under way are rejected with a {@link ClosedError}.
    * Resolves when every WebSocket is closed. To close twice does no harm. */
   close(): Promise<void>;
-  /** For `await using db = await connect()`. */
-  [Symbol.asyncDispose](): Promise<void>;
 
   addEventListener<E extends keyof DatabaseEvents>(type: E, listener: (this: Database<D>, event: CustomEvent<DatabaseEvents[E]>) => unknown, options?: boolean | AddEventListenerOptions): void;
   removeEventListener<E extends keyof DatabaseEvents>(type: E, listener: (this: Database<D>, event: CustomEvent<DatabaseEvents[E]>) => unknown, options?: boolean | EventListenerOptions): void;

@@ -21,6 +21,7 @@ import (
 	"github.com/quoitdb/quoit/internal/failpoint"
 	"github.com/quoitdb/quoit/manager"
 	"github.com/quoitdb/quoit/node"
+	"github.com/quoitdb/quoit/web"
 )
 
 // server is what `quoit node`, `quoit manager` or `quoit gateway` runs: it takes its settings from an
@@ -78,7 +79,9 @@ func gatewayServer() server {
 			if err != nil {
 				return settingsError(err)
 			}
-			return gateway.Run(ctx, c, gateway.Seams{Logger: newLogger(log, c.LogLevel), Version: versionOf(debug.ReadBuildInfo()).Version})
+			site := web.New()
+			err = gateway.Run(ctx, c, gateway.Seams{Logger: newLogger(log, c.LogLevel), Version: versionOf(debug.ReadBuildInfo()).Version, Assets: site})
+			return errors.Join(err, site.Close())
 		},
 	}
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/quoitdb/quoit/internal/local"
 	"github.com/quoitdb/quoit/manager"
 	"github.com/quoitdb/quoit/node"
+	"github.com/quoitdb/quoit/web"
 )
 
 // mostNodes bounds a cluster in one process.
@@ -219,7 +220,9 @@ func (o *upFlags) up(c *cobra.Command, options local.Options, door gateway.Confi
 	defer func() {
 		err = errors.Join(err, running.Close(context.WithoutCancel(ctx)))
 	}()
-	front, err := openDoor(ctx, door, listener, running.Manager(), options)
+	site := web.New()
+	defer func() { err = errors.Join(err, site.Close()) }()
+	front, err := openDoor(ctx, door, listener, running.Manager(), options, site)
 	if err != nil {
 		return explainPorts(err, options, o.port)
 	}
@@ -256,9 +259,9 @@ func (o *upFlags) firstListener(addr string) (net.Listener, error) {
 }
 
 // openDoor starts the gateway in front of a cluster that serves.
-func openDoor(ctx context.Context, c gateway.Config, l net.Listener, manager string, options local.Options) (*gateway.Gateway, error) {
+func openDoor(ctx context.Context, c gateway.Config, l net.Listener, manager string, options local.Options, site fs.FS) (*gateway.Gateway, error) {
 	c.ManagerAddr = manager
-	g, err := gateway.Start(ctx, c, gateway.Seams{Listener: l, Logger: options.Logger.With("server", "gateway"), Version: options.Version})
+	g, err := gateway.Start(ctx, c, gateway.Seams{Listener: l, Logger: options.Logger.With("server", "gateway"), Version: options.Version, Assets: site})
 	if err != nil {
 		return nil, err
 	}

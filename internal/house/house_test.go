@@ -47,6 +47,9 @@ var layers = map[string][]string{
 	"manager":                    {"internal/member", "internal/peer", "internal/cluster", "internal/admin", "internal/config", "internal/failpoint", "snapshot/bucket", "protocol", "ring"},
 	"client":                     {"protocol", "ring"},
 	"gateway":                    {"client", "internal/inbox", "internal/peer", "internal/admin", "internal/config", "protocol", "ring"},
+	"wasmclient/border":          {"client", "ring"},
+	"wasmclient":                 {"wasmclient/border"},
+	"web":                        {},
 	"internal/config":            {},
 	"internal/inbox":             {},
 	"internal/need":              {},
@@ -60,10 +63,11 @@ var layers = map[string][]string{
 	"internal/transfer":          {"client", "protocol", "ring", "internal/"},
 	"internal/restoretest":       {"snapshot", "snapshot/bucket", "node/wal", "node/engine", "internal/vfs", "ring"},
 	"internal/restore":           {"snapshot", "snapshot/bucket", "node/wal", "node/engine", "internal/cluster", "internal/transfer", "client", "ring"},
-	"cmd/quoit":                  {"manager", "node", "gateway", "client", "snapshot", "snapshot/bucket", "internal/", "protocol", "ring"},
+	"cmd/quoit":                  {"manager", "node", "gateway", "web", "client", "snapshot", "snapshot/bucket", "internal/", "protocol", "ring"},
 	"tools/compare":              {"client", "snapshot", "snapshot/bucket", "internal/freeport", "internal/restore"},
 	"tools/planted":              {},
 	"integration":                {"manager", "node", "node/wal", "node/keeper", "node/migrate", "client", "snapshot", "snapshot/bucket", "internal/", "protocol", "ring"},
+	"integration/browser":        {"gateway", "web", "client", "internal/", "protocol", "ring"},
 	"integration/containers":     {"manager", "node", "gateway", "client", "snapshot/bucket", "internal/"},
 }
 
@@ -73,7 +77,7 @@ var pure = []string{"ring", "protocol"}
 // pureDenied are the standard packages a pure package must not touch.
 var pureDenied = []string{"fmt", "net", "os", "time", "log", "log/slog", "sync", "sync/atomic", "encoding/json", "io/fs", "context"}
 
-// jsDenied are packages the js build of client must not link, each with its reason.
+// jsDenied are packages the browser's build must not link, each with its reason.
 var jsDenied = map[string]string{
 	"net":           "the browser has no sockets; the transport is injected",
 	"net/http":      "adds about 2 MB to the wasm module",
@@ -83,6 +87,9 @@ var jsDenied = map[string]string{
 	"log":           "a library does not log",
 	"log/slog":      "a library does not log",
 	"os/exec":       "a library does not start programs",
+	"os":            "a file system that no page has, 50 kB",
+	"crypto":        "links AES and SHA-3 for an MD5, 75 kB gzip; ring has its own for browsers",
+	"reflect":       "as fmt",
 }
 
 type goPackage struct {
@@ -138,8 +145,14 @@ func allowed(list []string, imp string) bool {
 	return false
 }
 
+// forBrowsers are the packages that only a browser's build has.
+func forBrowsers(t *testing.T) []goPackage {
+	t.Helper()
+	return list(t, []string{"GOOS=js", "GOARCH=wasm"}, "./wasmclient/...")
+}
+
 func TestImportsRunDownwardOnly(t *testing.T) {
-	pkgs := list(t, nil, "./...")
+	pkgs := append(list(t, nil, "./..."), forBrowsers(t)...)
 	if len(pkgs) < 5 {
 		t.Fatalf("go list found only %d packages: the check would prove nothing", len(pkgs))
 	}
@@ -172,7 +185,7 @@ func TestPurePackagesStayPure(t *testing.T) {
 }
 
 func TestEveryPackageSaysWhatItPromises(t *testing.T) {
-	for _, p := range list(t, nil, "./...") {
+	for _, p := range append(list(t, nil, "./..."), forBrowsers(t)...) {
 		var longest int
 		for _, f := range slices.Concat(p.GoFiles, p.TestGoFiles) {
 			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, f), nil, parser.PackageClauseOnly|parser.ParseComments)
@@ -190,17 +203,17 @@ func TestEveryPackageSaysWhatItPromises(t *testing.T) {
 }
 
 func TestBrowserBuildOfClientStaysSmall(t *testing.T) {
-	for _, p := range list(t, []string{"GOOS=js", "GOARCH=wasm"}, "./client") {
+	for _, p := range list(t, []string{"GOOS=js", "GOARCH=wasm"}, "./client", "./wasmclient") {
 		for _, dep := range p.Deps {
 			if why, denied := jsDenied[dep]; denied {
-				t.Errorf("client links %s under GOOS=js: %s", dep, why)
+				t.Errorf("%s links %s under GOOS=js: %s", p.ImportPath, dep, why)
 			}
 		}
 	}
 }
 
 func TestNoInitFunctionsAndNoSleepingTests(t *testing.T) {
-	for _, p := range list(t, nil, "./...") {
+	for _, p := range append(list(t, nil, "./..."), forBrowsers(t)...) {
 		for _, f := range slices.Concat(p.GoFiles, p.TestGoFiles, p.XTestGoFiles) {
 			src, err := os.ReadFile(filepath.Join(p.Dir, f))
 			if err != nil {

@@ -48,6 +48,8 @@ func Program(t testing.TB, name string) string {
 		need, pkg = "redis", "redis-tools"
 	case "redis-server":
 		need = "redis"
+	case "node":
+		pkg = "nodejs"
 	}
 	Missing(t, need, name, "apt-get install "+pkg)
 	return ""
