@@ -12,7 +12,7 @@
 //	settle(call, status, bytes)      for each call, once
 //	emit(database, event, bytes)     for what concerns no call
 //
-// and api has call, cancel, place, stats, online, sleep and wake. Calls come from the page's event
+// and api has call, calls, cancel, place, stats, online, sleep and wake. Calls come from the page's event
 // loop and return at once; whatever takes time has a goroutine of its own.
 package main
 

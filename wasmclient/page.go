@@ -47,6 +47,9 @@ func (p *page) api(b *border.Border) js.Value {
 		b.Call(number(args[0]), p.web.toGo(args[1]), p.web.toGo(args[2]))
 		return true
 	})
+	expose("calls", func(args []js.Value) any {
+		return b.Calls(p.web.toGo(args[0])) == nil
+	})
 	expose("cancel", func(args []js.Value) any {
 		b.Cancel(number(args[0]))
 		return true

@@ -19,6 +19,7 @@ const IF_ABSENT = 1, IF_PRESENT = 2, KEEP_TTL = 4, TTL = 8, EXPIRE_AT = 16;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const NOTHING = new Uint8Array(0);
+const LARGE = 64 * 1024; // bytes
 
 // ---- errors
 
@@ -226,6 +227,30 @@ class Core {
     this.databases = new Map(); // by handle
     this.lastCall = 0;
     this.crashed = null;
+    this.waiting = null; // a Writer with the calls of this turn of the event loop
+  }
+
+  // pass hands a call over, together with all others that are made before the event loop
+  // turns: to cross the border costs more than most calls, and what crosses together goes
+  // to a node in one message. A large body goes alone and at once, uncopied.
+  pass(id, request, body) {
+    if (body && body.length > LARGE) {
+      this.flush();
+      this.api.call(id, request, body);
+      return;
+    }
+    if (!this.waiting) {
+      this.waiting = new Writer();
+      queueMicrotask(() => this.flush());
+    }
+    this.waiting.u32(id).raw(request).raw(body ?? NOTHING);
+    if (this.waiting.size > LARGE) this.flush();
+  }
+
+  flush() {
+    const waiting = this.waiting;
+    this.waiting = null;
+    if (waiting && !this.crashed) this.api.calls(waiting.done());
   }
 
   // call sends a message and resolves to what decode makes of the answer.
@@ -243,12 +268,14 @@ class Core {
       const entry = { resolve, reject, decode, database, signal, release: null };
       this.calls.set(id, entry);
       if (signal) {
-        const abort = () => this.api.cancel(id);
+        const abort = () => {
+          this.flush();
+          this.api.cancel(id);
+        };
         signal.addEventListener("abort", abort, { once: true });
         entry.release = () => signal.removeEventListener("abort", abort);
       }
-      entry.id = id;
-      if (this.api.call(id, w.done(), body) !== true) this.finish(id, entry, () => reject(wrong("the call's arguments cannot be passed on")));
+      this.pass(id, w.done(), body);
     });
   }
 

@@ -157,6 +157,19 @@ func (b *Border) Call(id uint32, request, body []byte) {
 	}()
 }
 
+// Calls begins many calls at once: u32 number, bytes request, bytes body, and so on. The
+// error is about what is not even that; the calls before it have begun.
+func (b *Border) Calls(batch []byte) error {
+	for r := (&reader{rest: batch}); len(r.rest) > 0; {
+		id, request, body := r.u32(), r.bytes(), r.bytes()
+		if r.err != nil {
+			return r.err
+		}
+		b.Call(id, request, body)
+	}
+	return nil
+}
+
 // over forgets a call.
 func (b *Border) over(id uint32) {
 	b.mu.Lock()

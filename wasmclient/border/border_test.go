@@ -266,6 +266,45 @@ func TestACallIsAMessageAndSoIsItsAnswer(t *testing.T) {
 	})
 }
 
+// TestCallsOfOneTurnComeTogether, and each has its own answer.
+func TestCallsOfOneTurnComeTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		db := w.open(true, "ws://g1/")
+		var batch []byte
+		var answers []chan answer
+		for i, value := range []string{"one", "two", ""} {
+			w.mu.Lock()
+			w.lastCall++
+			c := make(chan answer, 1)
+			w.answers[w.lastCall] = c
+			answers = append(answers, c)
+			w.mu.Unlock()
+			request := appendF64(appendU32([]byte{byte(opPut)}, db), 0)
+			request = append(appendBytes(request, string(rune('a'+i))), make([]byte, 9)...)
+			batch = appendBytes(appendBytes(appendU32(batch, w.lastCall), request), value)
+		}
+		if err := w.border.Calls(batch); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range answers {
+			if a := <-c; a.status != OK {
+				t.Errorf("call %d: %d", i, a.status)
+			}
+		}
+		w.mu.Lock()
+		if w.node["a"] != "one" || w.node["b"] != "two" || len(w.node) != 3 {
+			t.Errorf("the node has %q", w.node)
+		}
+		w.mu.Unlock()
+		if err := w.border.Calls(batch[:len(batch)-1]); err == nil {
+			t.Error("a batch that is cut short was taken whole")
+		}
+		<-answers[0]
+		<-answers[1]
+	})
+}
+
 // TestWhatIsNoRequest is refused, and hurts nobody else; a panic is its call's.
 func TestWhatIsNoRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
