@@ -43,15 +43,27 @@ func waitFor(t testing.TB, what string, holds func() bool) {
 	}
 }
 
-// startCluster runs real nodes, on ports that are free. They have few tokens, so that
-// it does not take long when ranges move.
-func startCluster(t testing.TB, nodes int) *local.Cluster {
+// nodeConfig is that of the nodes of a test. They have few tokens, so that it does not
+// take long when ranges move.
+func nodeConfig(t testing.TB) node.Config {
 	t.Helper()
-	n, m := node.DefaultConfig(), manager.DefaultConfig()
+	n := node.DefaultConfig()
 	if err := n.Log.Fsync.UnmarshalText([]byte("never")); err != nil {
 		t.Fatal(err)
 	}
-	n.Tokens, n.Times.Poll, m.Poll = 16, 50*time.Millisecond, 50*time.Millisecond
+	n.Tokens, n.Times.Poll = 16, 50*time.Millisecond
+	return n
+}
+
+// startCluster runs real nodes, on ports that are free.
+func startCluster(t testing.TB, nodes int) *local.Cluster {
+	return startClusterOf(t, nodes, nodeConfig(t))
+}
+
+func startClusterOf(t testing.TB, nodes int, n node.Config) *local.Cluster {
+	t.Helper()
+	m := manager.DefaultConfig()
+	m.Poll = 50 * time.Millisecond
 	c, err := local.Start(t.Context(), local.Options{Dir: t.TempDir(), Nodes: nodes, Port: -1, Node: &n, Manager: &m})
 	if err != nil {
 		t.Fatal(err)

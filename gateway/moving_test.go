@@ -83,7 +83,7 @@ func overRedis(g *fixture, key string, stop <-chan struct{}, k *tally) error {
 }
 
 // overChannels does the same with the smart client over WebSockets.
-func overChannels(g *fixture, db *client.Client, key string, stop <-chan struct{}, k *tally) error {
+func overChannels(db *client.Client, key string, stop <-chan struct{}, k *tally) error {
 	for {
 		select {
 		case <-stop:
@@ -135,7 +135,7 @@ func TestBothDoorsWhileRangesMoveAndANodeRestarts(t *testing.T) {
 	for i := range workers {
 		running.Go(func() { failures[i] = overRedis(g, fmt.Sprint("r", i), stop, &tallies[i]) })
 		running.Go(func() {
-			failures[workers+i] = overChannels(g, db, fmt.Sprint("r", workers+i), stop, &tallies[workers+i])
+			failures[workers+i] = overChannels(db, fmt.Sprint("r", workers+i), stop, &tallies[workers+i])
 		})
 	}
 	added, err := cluster.AddNode(t.Context(), "127.0.0.1:0")

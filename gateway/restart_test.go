@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/quoitdb/quoit/client"
 	"github.com/quoitdb/quoit/internal/freeport"
+	"github.com/quoitdb/quoit/internal/local"
 )
 
 // gateways are the ways in that a page knows, as its client dials them: the first that
@@ -77,33 +79,77 @@ func (c *watched) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// pair is two gateways before one cluster, and the clients' ways through them.
+type pair struct {
+	cluster  *local.Cluster
+	gateways [2]*fixture
+	ways     *gateways
+}
+
+func pairOfGateways(t *testing.T, nodes int) (*local.Cluster, *pair) {
+	t.Helper()
+	p := &pair{cluster: startCluster(t, nodes), ways: &gateways{codes: make(map[websocket.StatusCode]int)}}
+	for i := range p.gateways {
+		address, err := freeport.Address() // that nobody takes while the gateway is down
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.gateways[i] = p.at(t, address)
+		p.ways.all = append(p.ways.all, address)
+	}
+	return p.cluster, p
+}
+
+func (p *pair) at(t *testing.T, address string) *fixture {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, p.cluster.Manager(), options{seams: func(s *Seams) { s.Listener = l }}).ready()
+}
+
+// open opens a client that knows both.
+func (p *pair) open(t *testing.T, cluster *local.Cluster) *client.Client {
+	t.Helper()
+	db, err := client.Open(t.Context(), cluster.Addresses(), client.WithDialer(p.ways.dial))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// restart stops a gateway that has clients, as a signal does, and starts it again. They
+// must have been told to go elsewhere. Which one it is depends on where they went the last
+// time: it may have been back already.
+func (p *pair) restart(t *testing.T) {
+	t.Helper()
+	i := 0
+	waitFor(t, "clients at a gateway", func() bool {
+		i = slices.IndexFunc(p.gateways[:], func(g *fixture) bool { return g.stats.channels.Load() > 0 && g.stats.messagesIn.Load() > 0 })
+		return i >= 0
+	})
+	g := p.gateways[i]
+	before := p.ways.ended(CloseDraining)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := g.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if g.stats.aborted.Load() != 0 {
+		t.Errorf("%d clients were cut off", g.stats.aborted.Load())
+	}
+	waitFor(t, "their channels to have ended, with a code", func() bool { return p.ways.ended(CloseDraining) > before })
+	p.gateways[i] = p.at(t, g.Addr())
+}
+
 // TestGatewaysRestartOneAfterTheOther under clients that know both: their channels end
 // with the code that says so, they connect elsewhere, and no call fails.
 func TestGatewaysRestartOneAfterTheOther(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, 2)
-	at := func(address string) *fixture {
-		t.Helper()
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return start(t, cluster.Manager(), options{seams: func(s *Seams) { s.Listener = l }}).ready()
-	}
-	var addresses [2]string // that nobody takes meanwhile
-	for i := range addresses {
-		var err error
-		if addresses[i], err = freeport.Address(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	first, second := at(addresses[0]), at(addresses[1])
-	ways := &gateways{all: addresses[:], codes: make(map[websocket.StatusCode]int)}
-	db, err := client.Open(t.Context(), cluster.Addresses(), client.WithDialer(ways.dial))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	cluster, both := pairOfGateways(t, 2)
+	db := both.open(t, cluster)
 	const workers = 4
 	stop := make(chan struct{})
 	var running sync.WaitGroup
@@ -114,27 +160,14 @@ func TestGatewaysRestartOneAfterTheOther(t *testing.T) {
 	defer halt()
 	tallies, failures := make([]tally, workers), make([]error, workers)
 	for i := range workers {
-		running.Go(func() { failures[i] = overChannels(first, db, fmt.Sprint("r", i), stop, &tallies[i]) })
+		running.Go(func() { failures[i] = overChannels(db, fmt.Sprint("r", i), stop, &tallies[i]) })
 	}
-	for round := range 4 {
-		g := map[bool]*fixture{true: first, false: second}[round%2 == 0]
-		waitFor(t, "the clients to be at this gateway", func() bool { return g.stats.channels.Load() > 0 && g.stats.messagesIn.Load() > 100 })
-		before := ways.ended(CloseDraining)
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		if err := g.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-		cancel()
-		if g.stats.aborted.Load() != 0 {
-			t.Errorf("round %d: %d clients were cut off", round, g.stats.aborted.Load())
-		}
-		waitFor(t, "the channels to have ended, with a code", func() bool { return ways.ended(CloseDraining) > before })
-		again := at(g.Addr())
-		if round%2 == 0 {
-			first = again
-		} else {
-			second = again
-		}
+	for range 4 {
+		waitFor(t, "requests at the gateways", func() bool {
+			asked := both.gateways[0].stats.messagesIn.Load() + both.gateways[1].stats.messagesIn.Load()
+			return asked > 100
+		})
+		both.restart(t)
 	}
 	halt()
 	for i, err := range failures {
