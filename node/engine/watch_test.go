@@ -442,11 +442,16 @@ func TestWatchersBesideWritersAndTheWalker(t *testing.T) {
 	m := newOwner(t)
 	m.user().fill(3000)
 	ctx, stop := context.WithCancel(t.Context())
-	var serving, writing, watching sync.WaitGroup
+	var serving, writing, watching, begun sync.WaitGroup
 	serving.Go(func() { must(t, m.RunWatches(ctx)) })
 	defer serving.Wait()
 	defer stop()
 	const writers, writes = 3, 2000
+	for i := range 6 {
+		begun.Add(1)
+		watching.Go(func() { watchUntilTheEnd(t, m, i, writers, begun.Done) })
+	}
+	begun.Wait() // Who is told from now on only must not come when all is over.
 	for i := range writers {
 		writing.Go(func() {
 			s := m.NewSession()
@@ -462,23 +467,26 @@ func TestWatchersBesideWritersAndTheWalker(t *testing.T) {
 			must(t, s.Wait())
 		})
 	}
-	for i := range 6 {
-		watching.Go(func() { watchUntilTheEnd(t, m, i, writers, writes) })
-	}
 	writing.Wait()
 	watching.Wait()
 }
 
 // watchUntilTheEnd begins at some moment, and checks that what it is told of a key that
 // is counted up is each number from the first that it hears once its range is live.
-func watchUntilTheEnd(t *testing.T, m *machine, seed, writers, writes int) {
+// begun is called when it watches, or in the middle of catching up.
+func watchUntilTheEnd(t *testing.T, m *machine, seed, writers int, begun func()) {
 	w := m.NewWatcher()
 	defer w.Close()
 	rnd := rand.New(rand.NewPCG(uint64(seed), 1))
 	must(t, w.Watch(1, []byte("key:"), true, seed%2 == 0, []WatchRange{{Range: wholeRing}}))
 	patience := time.After(2 * time.Minute)
 	last, versions, ended, synced := map[string]int{}, map[string]Version{}, 0, false
+	begun = sync.OnceFunc(begun)
+	defer begun()
 	hear := func(e *WatchEvent) {
+		if e.Kind == WatchSynced || e.Kind == WatchState {
+			begun()
+		}
 		switch e.Kind {
 		case WatchSynced:
 			synced = true
