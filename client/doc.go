@@ -34,6 +34,9 @@
 //     ErrOutcomeUnknown. It may have happened. Nobody but the caller knows
 //     whether doing it twice does harm.
 //   - Only seeds and members of the topology are ever dialled.
+//   - A Watch tells every change of the keys under a prefix, in order for each
+//     key and none twice, whatever moves, restarts or breaks meanwhile. A
+//     consumer that is slow holds up nobody and is told the latest state.
 //
 // # What it does not
 //

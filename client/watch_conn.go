@@ -172,6 +172,7 @@ func (k *watchConn) readLoop(stream Conn) error {
 	buf := make([]byte, watchRead)
 	start, end := 0, 0 // what is not parsed yet
 	parser := protocol.ReplyParser{Limits: k.node.env.limits}
+	size := 0 // of the last batch
 	for {
 		k.reading.Store(true)
 		n, err := stream.Read(buf[end:])
@@ -179,7 +180,7 @@ func (k *watchConn) readLoop(stream Conn) error {
 		end += n
 		if n > 0 {
 			k.reads.Add(1)
-			took, perr := k.parse(&parser, buf[start:end])
+			took, perr := k.parse(&parser, buf[start:end], &size)
 			if perr != nil {
 				return perr
 			}
@@ -211,9 +212,10 @@ func (k *watchConn) why(otherwise error) error {
 	return &linkError{node: k.node.address, err: otherwise}
 }
 
-// parse hands over the pushes that are complete and returns their length.
-func (k *watchConn) parse(parser *protocol.ReplyParser, buf []byte) (took int, err error) {
-	var pushes []push
+// parse hands over the pushes that are complete and returns their length. There
+// are likely to be as many as the last time.
+func (k *watchConn) parse(parser *protocol.ReplyParser, buf []byte, size *int) (took int, err error) {
+	pushes := make([]push, 0, *size)
 	for err == nil {
 		var p push
 		var n int
@@ -223,7 +225,7 @@ func (k *watchConn) parse(parser *protocol.ReplyParser, buf []byte) (took int, e
 		took += n
 		pushes = append(pushes, p)
 	}
-	if len(pushes) > 0 {
+	if *size = len(pushes); *size > 0 {
 		k.hand(pushes)
 	}
 	return took, err
