@@ -32,7 +32,7 @@ Exit codes: 0 all well, 1 it failed, 2 wrong usage, 3 no such key.`,
 		commands  []*cobra.Command
 	}{
 		{"start", "Start here:", []*cobra.Command{newUp(), newDemo()}},
-		{"keys", "Read and write:", []*cobra.Command{newGet(), newPut(), newDel(), newMGet(), newScan(), newImport(), newExport()}},
+		{"keys", "Read and write:", []*cobra.Command{newGet(), newPut(), newDel(), newMGet(), newScan(), newWatch(), newImport(), newExport()}},
 		{"cluster", "Run a cluster:", []*cobra.Command{newCluster(), newBucket(), newSnapshot(), newNode(), newManager(), newGateway(), newHealthcheck()}},
 		{"tools", "Look closer:", []*cobra.Command{newHash(), newBench(), newVersion()}},
 	} {
