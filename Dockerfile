@@ -8,6 +8,7 @@
 # image nor a network. By hand:
 #
 #   mkdir -p bin/image/volumes/{data,bucket}
+#   go run -C tools/wasm .
 #   CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags="-s -w" -o bin/image/quoit ./cmd/quoit
 #   docker build -t quoit:local .
 FROM scratch

@@ -69,21 +69,21 @@ func TestWaitsThatEnd(t *testing.T) {
 	release := s.faults.hold(node)
 	conversation{
 		{`return await caught(db.get("k0", { timeout: 50 }))`, list{"TimeoutError", "TIMEOUT", "TimeoutError", nil}},
-		{`return await caught(db.put("k0", "w", { timeout: 50 }))`, list{"OutcomeUnknownError", "OUTCOME_UNKNOWN", "OutcomeUnknownError", "TIMEOUT"}},
+		{`return await caught(db.put("k0", "w", { timeout: 2_000 }))`, list{"OutcomeUnknownError", "OUTCOME_UNKNOWN", "OutcomeUnknownError", "TIMEOUT"}},
 		{`const c = new AbortController(), p = caught(db.get("k0", { signal: c.signal })); c.abort("enough"); return await p`, list{"AbortedError", "ABORTED", "AbortError", "enough"}},
 		{`return await caught(db.get("k0", { signal: AbortSignal.abort() }))`, list{"AbortedError", "ABORTED", "AbortError", "AbortError"}},
 		{`return await caught(db.get("k0", { signal: AbortSignal.timeout(50) }))`, list{"AbortedError", "ABORTED", "AbortError", "TimeoutError"}},
 		{`const c = new AbortController(), p = caught(db.increment("i0", 1, { signal: c.signal, timeout: 60_000 })); p.then(() => {});
 			const mine = db.ownerOf("i0").owner; c.abort(); return (await p).length`, 4.0},
 		{`const keys = Array.from({ length: 40 }, (_, i) => "k" + i);
-			try { await db.mget(keys, { as: "text", timeout: 500 }) } catch (e) {
+			try { await db.mget(keys, { as: "text", timeout: 10_000 }) } catch (e) {
 				const held = keys.filter((k) => db.ownerOf(k).owner === db.ownerOf("k0").owner);
 				const failed = e.outcomes.filter((o) => o.error);
 				return [e.constructor.name, e.code, failed.length === held.length, failed.every((o) => o.error.code === "TIMEOUT" && held.includes(o.error.key)),
 					e.outcomes.filter((o) => o.value === "v").length === 40 - held.length];
 			}`, list{"PartialError", "PARTIAL", true, true, true}},
-		{`try { await db.mput({ k0: "a", k1: "b" }, { timeout: 500 }) } catch (e) { return [e.code, e.outcomes[0].error.code] }`, list{"PARTIAL", "OUTCOME_UNKNOWN"}},
-		{`try { await db.delete("k0", { timeout: 50 }) } catch (e) { return [e.code, e.key] }`, list{"OUTCOME_UNKNOWN", "k0"}},
+		{`try { await db.mput({ k0: "a", k1: "b" }, { timeout: 2_000 }) } catch (e) { return [e.code, e.outcomes[0].error.code] }`, list{"PARTIAL", "OUTCOME_UNKNOWN"}},
+		{`try { await db.delete("k0", { timeout: 2_000 }) } catch (e) { return [e.code, e.key] }`, list{"OUTCOME_UNKNOWN", "k0"}},
 		{`const c = new AbortController(); setTimeout(() => c.abort(), 50);
 			try { for await (const e of db.scan({ prefix: "k", signal: c.signal })); } catch (e) { return e.code }`, "ABORTED"},
 		{`try { for await (const e of db.scan({ prefix: "k", timeout: 50 })); } catch (e) { return e.code }`, "TIMEOUT"},

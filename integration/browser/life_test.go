@@ -28,8 +28,9 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		for (let i = 0; i < 5; i++) {
 			const own = await quoit.connect();
 			await Promise.all(Array.from({ length: 30 }, (_, j) => own.put("k" + j, "v")));
-			const walk = own.scan({ prefix: "k" });
+			const walk = own.scan({ prefix: "k" }), watch = own.watch("k", { state: true });
 			await walk.next();
+			await watch.next();
 			await own.close();
 			if (own.stats().sockets !== 0) return ["sockets", own.stats()];
 		}

@@ -1,17 +1,22 @@
 package browser
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/coder/websocket"
+
+	"github.com/quoitdb/quoit/client"
 )
 
 // measured switches TestMeasure on: `task bench:browser`.
@@ -26,6 +31,57 @@ func TestMeasure(t *testing.T) {
 	t.Run("load", measureLoad)
 	t.Run("through the gateway", func(t *testing.T) { measureCalls(t, start(t, 3)) })
 	t.Run("straight to nodes", func(t *testing.T) { measureCalls(t, startDirect(t, 3)) })
+	t.Run("watchers", measureWatchers)
+}
+
+// measureWatchers has a tab watch beside 999 programs. A change's value is when it was
+// written, on the clock that the tab has too.
+func measureWatchers(t *testing.T) {
+	const others, changes = 999, 500
+	s := start(t, 3)
+	tab, native := s.browser().open("/test.html"), s.client()
+	ctx, cancel := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	synced := make(chan struct{}, others)
+	for range others {
+		watching.Go(func() {
+			for change, err := range native.Watch(ctx, "m:", client.WatchOptions{}) {
+				if err == nil && change.Kind == client.ChangeSynced {
+					synced <- struct{}{}
+				}
+			}
+		})
+	}
+	defer watching.Wait()
+	defer cancel()
+	for range others {
+		<-synced
+	}
+	eval[any](tab, `window.late = []; window.watching = (async () => {
+			for await (const c of db.watch("m:", { as: "text" })) {
+				if (c.type === "synced") window.ready = true;
+				else if (c.value === "end") return;
+				else late.push(performance.timeOrigin + performance.now() - Number(c.value));
+			}
+		})();
+		while (!window.ready) await new Promise((r) => setTimeout(r, 5))`)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for i := range changes {
+		<-tick.C
+		now := strconv.FormatFloat(float64(time.Now().UnixMicro())/1000, 'f', 3, 64)
+		if err := native.Put(ctx, "m:"+strconv.Itoa(i), []byte(now)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.eventually("the tab to hear of all", func() bool { return eval[int](tab, `return late.length`) == changes })
+	late := eval[[]float64](tab, `return late.sort((a, b) => a - b)`)
+	if err := native.Put(ctx, "m:end", []byte("end")); err != nil {
+		t.Fatal(err)
+	}
+	eval[any](tab, `await watching`)
+	t.Logf("%d watchers of one prefix, %d changes at 50 a second, from the write to the tab: p50 %.1f ms, p99 %.1f ms, most %.1f ms",
+		others+1, changes, late[changes/2], late[changes*99/100], late[changes-1])
 }
 
 // measureLoad has empty caches each time, and the compiler's too: a browser of its own.
