@@ -218,6 +218,17 @@ func TestWhatIsKept(t *testing.T) {
 	})
 }
 
+// However many newer ones there are that nobody has verified.
+func TestTheNewestVerifiedSnapshotIsSpared(t *testing.T) {
+	list := make([]Kept, 6)
+	for i := range list {
+		list[i] = Kept{Sequence: uint64(i + 1), Created: longAgo.UnixMilli(), Verified: i == 1 || i == 2}
+	}
+	if from := firstKept(list, PruneOptions{Keep: 1, Now: longAgo}); from != 2 {
+		t.Errorf("kept from %d on, want 2, the newest that was verified", from)
+	}
+}
+
 func TestAFullHeadSaysThatItShouldBePruned(t *testing.T) {
 	b := buckettest.NewMemory()
 	s := claimed(t, b, 4)

@@ -75,7 +75,7 @@ func snapshotMistakes() []mistake {
 			name: "snapshot-newest-verified-pruned", what: "Pruning deletes the newest snapshot that passed verification.",
 			file: "snapshot/prune.go",
 			old:  "			return min(from, i)\n", new: "			return from\n",
-			pkg: inSnapshot, tests: []string{"TestWhatIsKept"},
+			pkg: inSnapshot, tests: []string{"TestTheNewestVerifiedSnapshotIsSpared"},
 		},
 		{
 			name: "snapshot-shared-part-pruned", what: "Pruning deletes parts that a kept snapshot shares with a condemned one.",
