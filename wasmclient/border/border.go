@@ -196,7 +196,7 @@ func (b *Border) guarded(ctx context.Context, j *job, op operation) (s Status, a
 			s, answer, err = Failed, nil, &crash{text: textOf(p)}
 		}
 	}()
-	run := operations()[op]
+	run := op.run()
 	switch {
 	case run == nil || j.reader.err != nil:
 		return Failed, nil, errRequest

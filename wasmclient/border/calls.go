@@ -50,17 +50,63 @@ type job struct {
 
 type run func(ctx context.Context, j *job) ([]byte, error)
 
-// operations are what calls can do. Each reads its fields before it does anything.
-func operations() map[operation]run {
-	return map[operation]run{
-		opOpen: open, opClose: closeDatabase,
-		opGet: get, opGetVersion: getVersion, opMGet: mget, opExists: exists,
-		opPut: put, opMPut: mput, opSwap: swap, opDelete: remove, opIncrement: increment, opAppend: appendTo,
-		opTTL: ttl, opExpire: expire, opPersist: persist, opCount: count,
-		opScan: scan, opWatch: watch, opNext: next, opStop: stopStream,
-		opRefresh: refresh, opInfo: info, opPing: ping, opObserve: observe,
-		opPanic: func(context.Context, *job) ([]byte, error) { panic("as it was asked to") },
+// run is what the operation does, nil if there is none of that number. Each reads its
+// fields before it does anything. (A switch, because a map would be made anew for each
+// call, or be one that somebody could write to.)
+func (op operation) run() run {
+	switch op {
+	case opOpen:
+		return open
+	case opClose:
+		return closeDatabase
+	case opGet:
+		return get
+	case opGetVersion:
+		return getVersion
+	case opMGet:
+		return mget
+	case opExists:
+		return exists
+	case opPut:
+		return put
+	case opMPut:
+		return mput
+	case opSwap:
+		return swap
+	case opDelete:
+		return remove
+	case opIncrement:
+		return increment
+	case opAppend:
+		return appendTo
+	case opTTL:
+		return ttl
+	case opExpire:
+		return expire
+	case opPersist:
+		return persist
+	case opCount:
+		return count
+	case opScan:
+		return scan
+	case opWatch:
+		return watch
+	case opNext:
+		return next
+	case opStop:
+		return stopStream
+	case opRefresh:
+		return refresh
+	case opInfo:
+		return info
+	case opPing:
+		return ping
+	case opObserve:
+		return observe
+	case opPanic:
+		return func(context.Context, *job) ([]byte, error) { panic("as it was asked to") }
 	}
+	return nil
 }
 
 // orMissing makes the absence of a key an answer.
