@@ -37,6 +37,7 @@ type upFlags struct {
 	port    int
 	verbose bool
 	json    bool
+	noOpen  bool
 }
 
 func newUp() *cobra.Command {
@@ -49,7 +50,10 @@ embedded bucket in one folder, and runs until interrupted. A second start on the
 folder goes on where the first stopped, with all the nodes that it had.
 
 Node, manager and gateway settings (quoit node --help) apply, such as QUOIT_FSYNC, but for
-addresses and folders: up chooses those.`,
+addresses and folders: up chooses those.
+
+On a desktop it opens the console, a page that shows the cluster, unless its output goes
+to a file, the session is remote, or --no-open is given.`,
 		Example: "  quoit up\n  quoit up --nodes 5 --data ./cluster\n  quoit up --port 0                # on ports that are free",
 		Args:    arguments(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -65,6 +69,7 @@ addresses and folders: up chooses those.`,
 	c.Flags().IntVar(&o.port, "port", local.DefaultPort, "port of the manager, the nodes have the ones after it, the gateway those 79 and 80 above; 0 is any that are free")
 	c.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "show what the servers log")
 	c.Flags().BoolVar(&o.json, "json", false, "when it is up, print where as one line of JSON")
+	c.Flags().BoolVar(&o.noOpen, "no-open", false, "do not open the console in the browser")
 	_ = c.MarkFlagDirname("data") // the flag is there: see above
 	return c
 }
@@ -187,8 +192,9 @@ func ownFolder(dir string) error {
 type welcome struct {
 	Manager string   `json:"manager"`
 	Nodes   []string `json:"nodes"`
-	Gateway string   `json:"gateway"` // HTTP and WebSocket
-	Redis   string   `json:"redis"`   // the gateway's Redis door
+	Gateway string   `json:"gateway"`           // HTTP and WebSocket
+	Console string   `json:"console,omitempty"` // its page for people
+	Redis   string   `json:"redis"`             // the gateway's Redis door
 	Data    string   `json:"data"`
 	Seconds float64  `json:"seconds"`
 	asked   int      // nodes that were asked for
@@ -238,6 +244,9 @@ func (o *upFlags) up(c *cobra.Command, options local.Options, door gateway.Confi
 		Manager: running.Manager(), Nodes: running.Addresses(), Gateway: front.Addr(), Redis: front.RedisAddr(), Data: options.Dir, Seconds: time.Since(began).Seconds(),
 		asked: o.nodes, chosen: c.Flags().Changed("nodes"), before: len(before),
 	}
+	if door.Console != gateway.ConsoleOff {
+		hello.Console = "http://" + front.Addr() + "/"
+	}
 	if o.json {
 		err = printLine(w, hello)
 	} else {
@@ -245,6 +254,9 @@ func (o *upFlags) up(c *cobra.Command, options local.Options, door gateway.Confi
 	}
 	if err != nil {
 		return err
+	}
+	if hello.Console != "" && !o.json && !o.noOpen && isTerminal(w) && browse(ctx, config.Environ(os.Environ()), hello.Console) {
+		fmt.Fprintln(w, "\nThe console opens in the browser (--no-open: it does not).")
 	}
 	return waitBoth(ctx, running, front)
 }
@@ -337,15 +349,23 @@ func (h welcome) print(w io.Writer) error {
   gateway     http://%s
   redis door  %s
 
-  quoit       quoit put%s greeting hello && quoit get%s greeting
+%s  quoit       quoit put%s greeting hello && quoit get%s greeting
   redis-cli   redis-cli -p %s
   Go          db, err := client.Open(ctx, []string{%q})
   look        quoit cluster status%s --watch
 
 Ctrl-C stops it; the data stays.
 `, span(time.Duration(h.Seconds*float64(time.Second))), plural(len(h.Nodes), "node"), h.Data, h.remark(),
-		h.Manager, strings.Join(h.Nodes, "  "), h.Gateway, h.Redis, server, server, port, h.Manager, managerFlag)
+		h.Manager, strings.Join(h.Nodes, "  "), h.Gateway, h.Redis, h.page(), server, server, port, h.Manager, managerFlag)
 	return err
+}
+
+// page is the line about the console.
+func (h welcome) page() string {
+	if h.Console == "" {
+		return ""
+	}
+	return "  browser     " + h.Console + "\n"
 }
 
 // remark says what is not as it was asked for, or not at once.

@@ -132,7 +132,7 @@ func TestTheWelcomeSaysWhatIsNotAsAsked(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if err := (welcome{Manager: defaultServer, Nodes: nodes, Gateway: "127.0.0.1:7480", Redis: "127.0.0.1:7479", Data: "/data", Seconds: 0.4}).print(&out); err != nil {
+	if err := (welcome{Manager: defaultServer, Nodes: nodes, Gateway: "127.0.0.1:7480", Console: "http://127.0.0.1:7480/", Redis: "127.0.0.1:7479", Data: "/data", Seconds: 0.4}).print(&out); err != nil {
 		t.Fatal(err)
 	}
 	want := `quoit is up in 400.0ms: 3 nodes, data in /data
@@ -142,6 +142,7 @@ func TestTheWelcomeSaysWhatIsNotAsAsked(t *testing.T) {
   gateway     http://127.0.0.1:7480
   redis door  127.0.0.1:7479
 
+  browser     http://127.0.0.1:7480/
   quoit       quoit put greeting hello && quoit get greeting
   redis-cli   redis-cli -p 7479
   Go          db, err := client.Open(ctx, []string{"127.0.0.1:7400"})
