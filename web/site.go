@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-//go:embed *.js *.ts dist
+//go:embed *.js *.ts *.html console todo dist
 var content embed.FS
 
 // wasmName is the client; its compressed twins have a suffix more.

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,19 +40,21 @@ const patience = 2 * time.Minute
 
 // stage is a cluster, a gateway before it, and the files that it serves.
 type stage struct {
-	t       testing.TB
-	cluster *local.Cluster
-	gateway *gateway.Gateway
-	files   fs.FS
-	faults  *faults // between the gateway and the nodes
-	addr    string  // of the gateway; the same one after a restart
-	admin   string
+	t        testing.TB
+	cluster  *local.Cluster
+	gateway  *gateway.Gateway
+	files    fs.FS
+	faults   *faults // between the gateway and the nodes
+	addr     string  // of the gateway; the same one after a restart
+	admin    string
+	settings []func(*gateway.Config)
 }
 
-// start needs Chromium, and skips the test before it begins where there is none.
-func start(t testing.TB, nodes int) *stage {
+// start needs Chromium, and skips the test before it begins where there is none. The
+// functions change the gateway's settings.
+func start(t testing.TB, nodes int, settings ...func(*gateway.Config)) *stage {
 	t.Helper()
-	return (&stage{}).start(t, local.Options{Nodes: nodes})
+	return (&stage{settings: settings}).start(t, local.Options{Nodes: nodes})
 }
 
 // startDirect has nodes with gateways of their own, which pages may take.
@@ -79,12 +82,15 @@ func (s *stage) start(t testing.TB, o local.Options) *stage {
 			t.Fatal(err)
 		}
 	}
-	n, m := node.DefaultConfig(), manager.DefaultConfig()
-	if err := n.Log.Fsync.UnmarshalText([]byte("never")); err != nil {
-		t.Fatal(err)
+	o.Dir, o.Port = t.TempDir(), -1
+	if o.Node == nil {
+		n, m := node.DefaultConfig(), manager.DefaultConfig()
+		if err := n.Log.Fsync.UnmarshalText([]byte("never")); err != nil {
+			t.Fatal(err)
+		}
+		n.Tokens, n.Times.Poll, m.Poll = 16, 50*time.Millisecond, 50*time.Millisecond
+		o.Node, o.Manager = &n, &m
 	}
-	n.Tokens, n.Times.Poll, m.Poll = 16, 50*time.Millisecond, 50*time.Millisecond
-	o.Dir, o.Port, o.Node, o.Manager = t.TempDir(), -1, &n, &m
 	c, err := local.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -141,6 +147,9 @@ func (s *stage) startGateway() {
 	s.t.Helper()
 	c := s.config()
 	c.ManagerAddr = s.cluster.Manager()
+	for _, set := range s.settings {
+		set(&c)
+	}
 	l, err := net.Listen("tcp", s.addr)
 	if err != nil {
 		s.t.Fatal(err)
@@ -231,7 +240,16 @@ type tab struct {
 	mu      sync.Mutex
 	allowed []string // parts of console errors that the test expects
 	errors  []string
+	marks   chan struct{} // gets one for each mark on the console; of capacity 1
 }
+
+// networkChanged is what Chromium says when a network came or went while it was loading
+// something, be it from loopback: it gives up. Tests with containers, beside this one,
+// make networks.
+const networkChanged = "ERR_NETWORK_CHANGED"
+
+// mark is written to a page's console when all that came before has to be read.
+const mark = "everything before this has been noted"
 
 // open opens a page, and a database in it.
 func (b *chrome) open(path string) *tab {
@@ -249,7 +267,7 @@ func (b *chrome) blank(path string) *tab {
 	t := b.s.t
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(b.ctx)
-	tab := &tab{s: b.s, ctx: ctx}
+	tab := &tab{s: b.s, ctx: ctx, marks: make(chan struct{}, 1), allowed: []string{networkChanged}}
 	console := chromedp.Console(ctx)
 	listening := make(chan struct{})
 	go func() {
@@ -267,11 +285,34 @@ func (b *chrome) blank(path string) *tab {
 		tab.verdict()
 	})
 	tab.do(chromedp.Navigate(b.s.url(path)))
+	for tab.gaveUp() {
+		tab.do(chromedp.Reload())
+	}
 	return tab
+}
+
+// gaveUp says whether something of a page that has been loaded is missing because a
+// network changed. It forgets that then.
+func (tab *tab) gaveUp() bool {
+	tab.s.t.Helper()
+	eval[any](tab, `console.debug("`+mark+`")`)
+	select {
+	case <-tab.marks:
+	case <-time.After(patience):
+		tab.s.t.Fatal("the page's console is not heard")
+	}
+	tab.mu.Lock()
+	defer tab.mu.Unlock()
+	before := len(tab.errors)
+	tab.errors = slices.DeleteFunc(tab.errors, func(text string) bool { return strings.Contains(text, networkChanged) })
+	return len(tab.errors) < before
 }
 
 // note keeps what a page must not say.
 func (tab *tab) note(m chromedp.ConsoleMessage) {
+	if m.Text == mark {
+		tab.marks <- struct{}{}
+	}
 	if m.Type != "error" && m.Type != chromedp.ConsoleException && m.Type != "assert" {
 		return
 	}
