@@ -60,7 +60,7 @@ func (c *cutting) run() (snapshot.Manifest, error) {
 	c.reuse = c.base.Sequence > 0 && current.Snapshot == c.base.Snapshot
 	c.id = snapshot.NewID()
 	state, err := c.write()
-	if err != nil && c.reuse && noSpace(err) && c.o.Log.Full() {
+	if kept := c.local(); err != nil && kept != nil && current.Sequence >= kept.Sequence && noSpace(err) && c.o.Log.Full() {
 		state, err = c.writeInPlace(err)
 	}
 	if err != nil {
@@ -81,18 +81,24 @@ func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.I
 
 // writeInPlace writes a snapshot into the room that the one before has taken. It is for a
 // disk that the log has filled, on which two do not fit: nothing else makes the log
-// shorter. The bucket has the one before, and the log all that came behind it.
+// shorter. The bucket has the one before, or a newer one, and the log all that came
+// behind it.
 func (c *cutting) writeInPlace(full error) (*engine.State, error) {
 	c.o.Logger.Warn("the disk is full: the local copy of the snapshot before goes, to make room for a new one", "sequence", c.base.Sequence, "err", full)
-	if err := errors.Join(c.folder.remove(manifestName), c.o.FS.SyncDir(c.o.Dir)); err != nil {
-		return nil, err
-	}
-	c.base, c.changed = snapshot.Manifest{}, true
-	if err := c.folder.clean(nil); err != nil {
+	if err := c.letGo(nil); err != nil {
 		return nil, err
 	}
 	c.id, c.reuse, c.parts, c.numbers, c.cost = snapshot.NewID(), false, nil, 0, Cost{}
 	return c.write()
+}
+
+// letGo removes the local copy of the snapshot before, but for the parts of another one.
+func (c *cutting) letGo(but *snapshot.Manifest) error {
+	if err := errors.Join(c.folder.remove(manifestName), c.o.FS.SyncDir(c.o.Dir)); err != nil {
+		return err
+	}
+	c.base, c.changed = snapshot.Manifest{}, true
+	return c.folder.clean(but)
 }
 
 // local is the manifest whose parts the folder has to keep, nil if there is none.
@@ -389,13 +395,17 @@ func (c *cutting) settle(m snapshot.Manifest) error {
 
 // adopt makes the snapshot the local one. Where the log has left no room even for its
 // manifest, the log makes room first: the bucket has the snapshot, so that a start
-// between the two finds it there.
+// between the two finds it there. That makes the copy of the one before worthless, and
+// its room is what counts: the log keeps what it lets go of for its next segments.
 func (c *cutting) adopt(m snapshot.Manifest) error {
 	err := c.folder.adopt(m)
 	if err == nil || !noSpace(err) || !c.cramped() {
 		return err
 	}
 	if err := c.truncate(m, m); err != nil {
+		return err
+	}
+	if err := c.letGo(&m); err != nil {
 		return err
 	}
 	return c.folder.adopt(m)

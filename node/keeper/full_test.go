@@ -3,10 +3,13 @@ package keeper
 import (
 	"crypto/rand"
 	"fmt"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/snapshot/bucket"
 	"github.com/quoitdb/quoit/snapshot/bucket/buckettest"
 )
@@ -86,7 +89,7 @@ func fillAndRelieve(t *testing.T, segment, left int64, first bool) {
 // TestNothingIsLostWhereverAFullDiskGetsRoom: the process dies at every operation of the
 // snapshot that makes room.
 func TestNothingIsLostWhereverAFullDiskGetsRoom(t *testing.T) {
-	for name, left := range map[string]int64{"in the place of the one before": 1 << 10, "beside it": 24 << 10} {
+	for name, left := range map[string]int64{"in the place of the one before": 1 << 10, "beside it": 24 << 10, "beside it, but for the manifest": 8 << 10} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for n, done := 1, false; !done; n += stride {
@@ -115,6 +118,60 @@ func TestNothingIsLostWhereverAFullDiskGetsRoom(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAFullDiskHasRoomForTheManifest: the log keeps the first segments that it lets go of
+// for later, so that was no room for the manifest of a snapshot whose parts just
+// fitted. The node published it, and another one at every try, and kept none.
+func TestAFullDiskHasRoomForTheManifest(t *testing.T) {
+	for left := int64(2 << 10); left < 16<<10; left += 1 << 10 {
+		m := newMachine(t)
+		must(t, m.boot())
+		must(t, m.noise(60))
+		must(t, m.cut())
+		m.fill(left)
+		if err := m.cut(); err != nil {
+			t.Errorf("%d bytes left: %v", left, err)
+		}
+		if b, err := Local(m.disk, "data/snapshot"); err != nil || b == nil || b.Manifest.Sequence != 2 {
+			t.Errorf("%d bytes left: on the disk is %+v, %v", left, b, err)
+		}
+		must(t, m.noise(20))
+		m.stop()
+		m.disk.SetCapacity(0)
+		must(t, m.boot())
+		m.check(m.acked)
+		m.stop()
+	}
+}
+
+// TestAFullDiskGivesTheRoomOfACopyThatIsNotTheNewest: a snapshot that had been published
+// and could not be kept on the disk left the copy of the one before there, which then
+// stood in the way of all that came: the node was read-only for ever.
+func TestAFullDiskGivesTheRoomOfACopyThatIsNotTheNewest(t *testing.T) {
+	m := newMachine(t)
+	must(t, m.boot())
+	must(t, m.noise(60))
+	must(t, m.cut())
+	must(t, m.noise(60))
+	m.refuse = func(op vfs.Op) error {
+		if op.Kind == vfs.OpCreate && strings.HasSuffix(op.Name, newManifest) {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	if m.cut() == nil {
+		t.Fatal("a snapshot was kept without a manifest")
+	}
+	m.refuse = nil
+	m.fill(2 << 10)
+	must(t, m.cut())
+	must(t, m.noise(20))
+	m.stop()
+	m.disk.SetCapacity(0)
+	must(t, m.boot())
+	m.check(m.acked)
+	m.stop()
 }
 
 // fill leaves so much room on the disk, and writes until that is full.

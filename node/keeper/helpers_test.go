@@ -95,6 +95,8 @@ type machine struct {
 	patient     bool // a claim that fails is tried again
 	segment     int64
 	sync        wal.SyncMode
+	wall        func() int64       // the clock, in Unix milliseconds; nil for the machine's
+	refuse      func(vfs.Op) error // if set, what the disk says to operations; set while nothing runs
 
 	log    *wal.Log
 	engine *engine.Engine
@@ -166,6 +168,11 @@ func (m *machine) disks() vfs.FS {
 		case vfs.OpOpen, vfs.OpReadDir, vfs.OpLock, vfs.OpReadAt, vfs.OpSize, vfs.OpClose, vfs.OpMkdirAll:
 			return nil
 		}
+		if m.refuse != nil {
+			if err := m.refuse(op); err != nil {
+				return err
+			}
+		}
 		return m.step()
 	})
 }
@@ -211,7 +218,7 @@ func (m *machine) boot(bases ...*Base) error {
 	found, err := Start{
 		FS: m.disks(), Dir: "data/snapshot", Origin: m.origin, Bases: bases, Store: m.store, Older: m.older, OpenLog: m.openLog,
 		Reach:  func(ctx context.Context, _ string, try func(context.Context) error) error { return try(ctx) },
-		Engine: engine.Options{MaxKey: maxTestKey, MaxValue: maxTestVal, Workers: 2}, Logger: quiet(),
+		Engine: engine.Options{MaxKey: maxTestKey, MaxValue: maxTestVal, Workers: 2, WallClock: m.wall}, Logger: quiet(),
 	}.Recover(context.Background())
 	if err != nil {
 		return err
