@@ -454,3 +454,23 @@ func TestSlicesCoverTheRing(t *testing.T) {
 }
 
 var longAgo = time.UnixMilli(1_700_000_000_000)
+
+// TestWhatWasSaidOfTheEndIsTakenBack only as far as it has to be, and by nobody whose
+// place has been taken.
+func TestWhatWasSaidOfTheEndIsTakenBack(t *testing.T) {
+	b := buckettest.NewMemory()
+	s, ctx := claimed(t, b, 1), context.Background()
+	must(t, s.Vouch(ctx, Complete{At: 100, To: 8}))
+	for _, step := range []struct {
+		after int64
+		want  Complete
+	}{{100, Complete{100, 8}}, {50, Complete{50, 8}}, {70, Complete{50, 8}}, {0, Complete{}}} {
+		must(t, s.Retract(ctx, step.after))
+		if h, err := s.Head(ctx); err != nil || h.Complete != step.want {
+			t.Errorf("taken back behind %d it is %+v, %v; want %+v", step.after, h.Complete, err, step.want)
+		}
+	}
+	claimed(t, b, 2)
+	expectFenced(t, "taking back", s.Retract(ctx, 0))
+	expectFenced(t, "vouching", s.Vouch(ctx, Complete{At: 200, To: 8}))
+}

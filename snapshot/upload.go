@@ -142,6 +142,23 @@ func (s *Store) Vouch(ctx context.Context, c Complete) error {
 	return err
 }
 
+// Retract takes back what was said of moments after one: the archive is complete as of
+// that one at most.
+func (s *Store) Retract(ctx context.Context, after int64) error {
+	_, err := s.update(ctx, func(h Head) (Head, error) {
+		switch {
+		case h.Complete.At <= after:
+			return h, errNothing
+		case after <= 0:
+			h.Complete = Complete{}
+		default:
+			h.Complete.At = after
+		}
+		return h, nil
+	})
+	return err
+}
+
 // ArchiveUntil is Archive and, in one and the same change of the head, Vouch.
 func (s *Store) ArchiveUntil(ctx context.Context, p LogPiece, body []byte, c Complete) (LogPiece, error) {
 	own, err := s.mayWrite()

@@ -87,6 +87,7 @@ type Engine struct {
 	maxKey, maxValue int
 	parts            [partitions]partition
 	recovered        Recovered
+	began            int64 // see Began
 	expired          atomic.Uint64
 	upkeep           upkeep
 	hub              *hub
@@ -117,6 +118,7 @@ func Open(o Options) (*Engine, error) {
 	if err := e.recover(orDefault(o.Workers, runtime.GOMAXPROCS(0)), o.Base); err != nil {
 		return nil, errors.Join(fmt.Errorf("engine: recover: %w", err), e.Close())
 	}
+	e.began = e.clock.Now()
 	e.hub.begin()
 	return e, nil
 }
@@ -180,6 +182,11 @@ func (e *Engine) segments(fn func(*partition, *segment)) {
 // Now returns the engine's clock in unix milliseconds: it never goes back, also
 // not over a restart, and goes on when the wall clock has stepped back.
 func (e *Engine) Now() int64 { return e.clock.Now() }
+
+// Began returns a moment, in unix milliseconds, before which no version lies that this
+// engine gives: when it was opened, or, where the clock has stepped back since the
+// process before, an earlier one than that had reached.
+func (e *Engine) Began() int64 { return e.began }
 
 // Settled returns a moment, in unix milliseconds, and a position of the log before which
 // there is every record with a version up to that moment, and behind which there will

@@ -172,3 +172,34 @@ func TestAnArchiveThatIsNotCompleteDoesNotSaySo(t *testing.T) {
 		t.Errorf("the archive ends at %s, complete as of %+v; the log ends at %s", m.keeper.archive.end(), c, m.log.Appended())
 	}
 }
+
+// TestAClockThatStepsBackOverARestartMakesNoLiar: the archive was said to be complete as
+// of a moment that the node, started again, had before it still: what it wrote then was
+// called complete while it lay on the disk alone.
+func TestAClockThatStepsBackOverARestartMakesNoLiar(t *testing.T) {
+	m := newMachine(t)
+	now := int64(1_000_000)
+	m.wall = func() int64 { return now }
+	must(t, m.boot())
+	must(t, m.put(0, 10, "before"))
+	now += 60_000
+	must(t, m.keeper.vouch(t.Context()))
+	if c := m.complete(); c.At < 1_000_000 {
+		t.Fatalf("it is complete as of %+v", c)
+	}
+	said := m.complete()
+	m.stop()
+	must(t, m.boot())
+	if c := m.complete(); c != said {
+		t.Errorf("started again with its clock as it was, the archive is complete as of %+v, not %+v", c, said)
+	}
+	m.stop()
+
+	now = 1_020_000
+	must(t, m.boot())
+	must(t, m.put(0, 10, "after"))
+	if c := m.complete(); c.At >= now || c.At < 1_000_000 {
+		t.Errorf("it wrote at %d and archived nothing, and is complete as of %+v", now, c)
+	}
+	m.stop()
+}

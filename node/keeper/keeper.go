@@ -180,6 +180,13 @@ func (k *Keeper) tryClaim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Where the clock has stepped back over the restart, writes get versions of moments
+	// that the process before has vouched for.
+	if began := k.o.Engine.Began(); h.Complete.At >= began {
+		if err := k.o.Store.Retract(ctx, began-1); err != nil {
+			return err
+		}
+	}
 	current, err := k.current(ctx)
 	if err != nil {
 		return fmt.Errorf("the newest snapshot: %w", err)
