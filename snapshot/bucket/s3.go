@@ -73,16 +73,21 @@ func (s *S3) Close() error {
 // whether it did. No other method does: a name with a typing mistake must not become a
 // new, empty home.
 func (s *S3) CreateBucket(ctx context.Context) (created bool, err error) {
-	exists := false
-	err = s.again(ctx, func(ctx context.Context) (err error) {
-		if exists, err = s.core.BucketExists(ctx, s.bucket); exists || err != nil {
+	err = s.again(ctx, func(ctx context.Context) error {
+		if exists, err := s.core.BucketExists(ctx, s.bucket); exists || err != nil {
 			return err
 		}
+		created = true // also when it is there at the next try: the reply was lost
 		return s.core.MakeBucket(ctx, s.bucket, minio.MakeBucketOptions{})
 	})
 	// One that is there all of a sudden: a reply was lost, or somebody does the same.
-	if code := responseOf(err).Code; err == nil || code == minio.BucketAlreadyOwnedByYou {
-		return !exists, nil
+	code := responseOf(err).Code
+	switch {
+	case err == nil, code == minio.BucketAlreadyOwnedByYou:
+		return created, nil
+	case code == minio.AccessDenied:
+		const advice = "the key needs s3:CreateBucket, and s3:ListBucket to see whether it is there; or a bucket of this name belongs to somebody else: choose another"
+		return false, &OpError{"create bucket", s.bucket, &s3Error{where: s.where, advice: advice, err: err}}
 	}
 	return false, &OpError{"create bucket", s.bucket, s.readError(ctx, err)}
 }

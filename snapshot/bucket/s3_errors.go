@@ -52,7 +52,9 @@ func spoken(r minio.ErrorResponse) bool { return r.XMLName.Local == "Error" }
 // would decide so again.
 func refused(r minio.ErrorResponse) bool {
 	switch r.StatusCode {
-	case http.StatusRequestTimeout, http.StatusConflict, http.StatusPreconditionFailed,
+	case http.StatusConflict:
+		return r.Code == minio.BucketAlreadyExists // somebody else's, and stays so
+	case http.StatusRequestTimeout, http.StatusPreconditionFailed,
 		http.StatusTooEarly, http.StatusTooManyRequests, 499: // 499: a proxy's "client went away"
 		return false
 	case http.StatusNotFound:

@@ -479,3 +479,49 @@ func TestAnErrorReadsTheSameAtEveryTry(t *testing.T) {
 		t.Errorf("%d texts of one and the same error: %v", len(seen), seen)
 	}
 }
+
+// TestCreatingABucketSaysWhatBecameOfIt: a bucket whose creation was answered to nobody
+// was said to have been there already; somebody else's was asked for again and again,
+// and a key that may not look got the advice of those who read and write.
+func TestCreatingABucketSaysWhatBecameOfIt(t *testing.T) {
+	for name, c := range map[string]struct {
+		method  string
+		fate    buckettest.Cut
+		created bool
+		said    string
+		puts    int // -1: as many as it takes
+	}{
+		"the reply is lost":                {http.MethodPut, buckettest.Cut{Done: true, Lost: true}, true, "", -1},
+		"somebody else's, which is told":   {http.MethodPut, buckettest.Cut{Status: 409, Code: "BucketAlreadyExists"}, false, "belongs to somebody else", 1},
+		"somebody else's, which is hidden": {http.MethodHead, buckettest.Cut{Status: 403, Code: "AccessDenied"}, false, "belongs to somebody else", 0},
+		"not allowed to":                   {http.MethodPut, buckettest.Cut{Status: 403, Code: "AccessDenied"}, false, "s3:CreateBucket", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var wire *buckettest.Wire
+			front := buckettest.NewFakeS3Behind(t, func(h http.Handler) http.Handler {
+				wire = buckettest.NewWire(h)
+				return wire
+			})
+			config := front.Config("p")
+			config.Bucket = "another"
+			b := openS3(t, config)
+			puts, fate := 0, inTurn(c.method, c.fate, fine)
+			if c.said != "" {
+				fate = inTurn(c.method, c.fate)
+			}
+			wire.Decide(func(r *http.Request) buckettest.Cut {
+				if r.Method == http.MethodPut {
+					puts++
+				}
+				return fate(r)
+			})
+			created, err := b.CreateBucket(t.Context())
+			switch {
+			case created != c.created, (err == nil) != c.created, c.puts >= 0 && puts != c.puts:
+				t.Errorf("created: %v, %v, by %d requests", created, err, puts)
+			case err != nil && !strings.Contains(err.Error(), c.said):
+				t.Errorf("it said %v", err)
+			}
+		})
+	}
+}
