@@ -36,6 +36,9 @@ type PruneReport struct {
 // kept manifest names. Kept are the newest ones asked for, what it takes to go back
 // in time as far as asked for, the newest one that passed verification, and
 // everything newer than one of these, so that no piece of log is missing between.
+// Of the kept and of those in their grace a head has so much room: of each the oldest
+// go when there are more than half of [MaxKept], whatever the options say, or a node
+// that publishes a snapshot a minute would soon publish none.
 //
 // Before it deletes it reads the head again: a higher incarnation there is a
 // [*FencedError], and nothing is touched.
@@ -48,22 +51,29 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (PruneReport, error) 
 	if err != nil {
 		return report, err
 	}
-	now := o.Now.UnixMilli()
-	var due []Condemned
 	for _, c := range h.Condemned {
-		if c.At == now {
+		if c.At == o.Now.UnixMilli() {
 			report.Condemned = append(report.Condemned, c.Kept)
 		}
-		if c.At <= now-o.Grace.Milliseconds() {
-			due = append(due, c)
-		} else {
-			report.Waiting++
-		}
 	}
+	due := h.due(o)
+	report.Waiting = len(h.Condemned) - len(due)
 	if len(due) == 0 {
 		return report, nil
 	}
 	return report, s.bury(ctx, h, due, o.DryRun, &report)
+}
+
+// due returns those whose grace is over, or that are in the way of others.
+func (h *Head) due(o PruneOptions) []Condemned {
+	var due []Condemned
+	crowd := len(h.Condemned) - MaxKept/2
+	for i, c := range h.Condemned {
+		if c.At <= o.Now.Add(-o.Grace).UnixMilli() || i < crowd {
+			due = append(due, c)
+		}
+	}
+	return due
 }
 
 // condemn takes from the head what is not kept, and returns the head after that.
@@ -96,6 +106,11 @@ func (s *Store) condemn(ctx context.Context, o PruneOptions) (Head, error) {
 
 // firstKept returns the index of the oldest snapshot to keep.
 func firstKept(list []Kept, o PruneOptions) int {
+	return max(firstWanted(list, o), len(list)-MaxKept/2)
+}
+
+// firstWanted is firstKept in a head without an end.
+func firstWanted(list []Kept, o PruneOptions) int {
 	from := max(0, len(list)-max(1, o.Keep))
 	oldest := o.Now.Add(-o.KeepFor).UnixMilli()
 	if o.KeepFor > 0 {

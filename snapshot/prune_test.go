@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -226,6 +227,37 @@ func TestTheNewestVerifiedSnapshotIsSpared(t *testing.T) {
 	}
 	if from := firstKept(list, PruneOptions{Keep: 1, Now: longAgo}); from != 2 {
 		t.Errorf("kept from %d on, want 2, the newest that was verified", from)
+	}
+}
+
+// TestASnapshotAMinuteLeavesRoomInTheHead: all of a day were kept for restores as of a
+// moment, and for another day in their grace. After 1,024 the head was full, no snapshot
+// was published any more, and so nothing was pruned either: the log grew for ever. So it
+// was 1,024 snapshots after one that somebody had verified.
+func TestASnapshotAMinuteLeavesRoomInTheHead(t *testing.T) {
+	s := claimed(t, buckettest.NewMemory(), 1)
+	o := PruneOptions{Keep: 3, KeepFor: 24 * time.Hour, Now: longAgo, Grace: 24 * time.Hour}
+	const left = MaxKept / 2
+	must(t, second(s.update(t.Context(), func(h Head) (Head, error) {
+		for i := range uint64(MaxKept) {
+			h.Snapshots = append(h.Snapshots, Kept{
+				Sequence: i + 1, Manifest: s.keys.manifest(i+1, "n"), SHA256: strings.Repeat("0", 64),
+				Created: longAgo.UnixMilli() - int64(MaxKept-i), Verified: i == 0,
+			})
+		}
+		return h, nil
+	})))
+	report, err := s.Prune(t.Context(), o)
+	must(t, err)
+	h, err := s.Head(t.Context())
+	must(t, err)
+	if len(h.Snapshots) != left || len(h.Condemned) != MaxKept-left || report.Waiting != MaxKept-left {
+		t.Errorf("%d are kept, %d of %d in their grace", len(h.Snapshots), report.Waiting, len(h.Condemned))
+	}
+	// One more in its grace, and the oldest must go.
+	h.Condemned = append(h.Condemned, Condemned{h.Snapshots[0], longAgo.UnixMilli()})
+	if due := h.due(o); len(due) != 1 || due[0].Sequence != 1 {
+		t.Errorf("to go are %d: %+v", len(due), due)
 	}
 }
 
