@@ -325,7 +325,9 @@ func (c *cutting) publish(state *engine.State) (snapshot.Manifest, error) {
 		return m, err
 	}
 	c.stall.ask(c.o.Now(), int64(len(c.parts))*slowest/10) // each is looked at
-	if m, err = c.o.Store.Publish(c.ctx, m); err != nil {
+	m, err = c.o.Store.Publish(c.ctx, m)
+	c.stall.rest()
+	if err != nil {
 		return m, err
 	}
 	return m, c.o.Points.Hit(pointPublished)
@@ -432,6 +434,7 @@ func (k *Keeper) truncate(before, newest snapshot.Manifest) error {
 
 // prune lets old snapshots in the bucket go. Failing costs space and nothing else.
 func (c *cutting) prune() error {
+	c.stall.ask(c.o.Now(), pruneTime*slowest) // objects go one after the other
 	o := snapshot.PruneOptions{Keep: c.o.Keep, KeepFor: c.o.KeepFor, Now: c.o.Now(), Grace: pruneGrace}
 	if _, err := c.o.Store.Prune(c.ctx, o); err != nil {
 		var fenced *snapshot.FencedError
@@ -442,6 +445,9 @@ func (c *cutting) prune() error {
 	}
 	return nil
 }
+
+// pruneTime is how many seconds pruning may take before the bucket counts as silent.
+const pruneTime = 60
 
 // pruneGrace is for readers under way: restores, verifications, copies of the bucket.
 // What they have begun to read goes a day after it has left the head.

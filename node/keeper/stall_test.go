@@ -133,3 +133,43 @@ func TestASnapshotThatFailedIsTakenWhenTheBucketIsBack(t *testing.T) {
 		}
 	})
 }
+
+// TestABucketThatTakesItsTimeToDeleteIsNotSilent: a snapshot had been published, and the
+// status said that there was none and the bucket did not answer, while hundreds of
+// objects were deleted one after the other.
+func TestABucketThatTakesItsTimeToDeleteIsNotSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		k, stop := running(t, m, func(o *Options) { o.Keep = 1 })
+		defer stop()
+		sleep(time.Second)
+		for i := range 2 {
+			must(t, m.put(0, 10, strings.Repeat("new", i+1)))
+			_, err := k.Snapshot(t.Context())
+			must(t, err)
+		}
+		sleep(25 * time.Hour) // the first one's grace
+		back := make(chan struct{})
+		m.fail(slow(back, "Delete"))
+		must(t, m.put(0, 10, "newest"))
+		answer := make(chan error, 1)
+		go func() {
+			_, err := k.Snapshot(context.Background())
+			answer <- err
+		}()
+		sleep(30 * time.Second)
+		if s := k.Status(); s.State != "ok" || s.Sequence != 3 {
+			t.Errorf("after half a minute: snapshot %d, %q", s.Sequence, s.State)
+		}
+		sleep(time.Minute)
+		if s := k.Status(); !strings.Contains(s.State, "the bucket has not answered for 1m") {
+			t.Errorf("after a minute and a half: %q", s.State)
+		}
+		m.fail(nil)
+		close(back)
+		must(t, <-answer)
+		if s := k.Status(); s.State != "ok" {
+			t.Errorf("after the bucket is back: %q", s.State)
+		}
+	})
+}
