@@ -35,8 +35,8 @@ func snapshotMistakes() []mistake {
 		{
 			name: "snapshot-log-cut-before-publishing", what: "The log is cut before the manifest has been read back and published.",
 			file: "node/keeper/cut.go",
-			old:  "	if m, err = c.o.Store.Publish(c.ctx, m); err != nil {\n",
-			new:  "	if err := c.o.Log.Truncate(state.MinCut()); err != nil {\n		return m, err\n	}\n	if m, err = c.o.Store.Publish(c.ctx, m); err != nil {\n",
+			old:  "	m, err = c.o.Store.Publish(c.ctx, m)\n",
+			new:  "	if err := c.o.Log.Truncate(state.MinCut()); err != nil {\n		return m, err\n	}\n	m, err = c.o.Store.Publish(c.ctx, m)\n",
 			pkg:  inKeeper, tests: []string{"TestARestartNeedsNoBucketWhereverThePowerFailed"},
 		},
 		{
