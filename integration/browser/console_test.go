@@ -312,6 +312,25 @@ func TestMovesArePausedAndResumed(t *testing.T) {
 	p.until("three colours on the ring", `document.querySelectorAll(".owned path").length === 3 && !document.querySelector(".moving path")`)
 }
 
+// TestTheRouteLogTellsTheWay that a request took: through the gateway, or straight to a
+// node that has one of its own.
+func TestTheRouteLogTellsTheWay(t *testing.T) {
+	for way, stage := range map[string]*stage{"direct": startDirect(t, 1), "gateway": start(t, 1)} {
+		s := &site{stage, stage.client()}
+		s.put("a", "b")
+		p := s.console(s.browser())
+		p.until("the key", `document.querySelectorAll(".key-row").length === 1`)
+		p.click(".key-row")
+		p.says(".routes", "PTTL a")
+		if straight := value[bool](p, `document.querySelector(".routes .direct") !== null`); straight != (way == "direct") {
+			t.Errorf("%s: straight to the node: %v", way, straight)
+		}
+		if wraps := value[bool](p, `Array.from(document.querySelectorAll(".routes tbody tr")).some((row) => row.offsetHeight > 40)`); wraps {
+			t.Errorf("%s: a short request takes two lines", way)
+		}
+	}
+}
+
 func TestAPageThatMayOnlyLook(t *testing.T) {
 	s := newSite(t, 1, func(c *gateway.Config) { c.Console = gateway.ConsoleRead })
 	p := s.console(s.browser())
