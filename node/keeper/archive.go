@@ -95,6 +95,9 @@ func (a *archive) lag(o Options) (int64, error) {
 // rebalancing come one after the other, and each piece costs requests.
 const afterMove = 2 * time.Second
 
+// moveAgain is how soon that is tried again if it fails.
+const moveAgain = 10 * time.Second
+
 // Moved says that a range has come, or gone, for good. Its new owner's writes are in no
 // archive but this one, and while the old owner's archive is ahead, a restore would
 // have to say that they may be missing: so the log is archived soon, whatever the
@@ -125,10 +128,15 @@ func (k *Keeper) runArchive(ctx context.Context) {
 		}
 		k.archiveFailed(ctx, err)
 		moved = moved && err != nil
+		var again <-chan time.Time
+		if moved {
+			again = time.After(moveAgain)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-again:
 		case <-k.archive.moved:
 			moved = true
 			pause(ctx, min(afterMove, k.o.ArchiveEvery))

@@ -250,6 +250,29 @@ func TestTheLogIsArchivedSoonAfterAMove(t *testing.T) {
 	}
 }
 
+// TestAMoveIsArchivedWhenTheBucketIsBack: when the bucket was away just then, the log
+// waited for its interval after all, which may be hours.
+func TestAMoveIsArchivedWhenTheBucketIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t)
+		k, stop := running(t, m, func(o *Options) { o.ArchiveEvery = time.Hour })
+		defer stop()
+		sleep(time.Second)
+		must(t, m.put(0, 10, "moved here"))
+		m.fail(func(buckettest.Op) buckettest.Fault { return buckettest.Fault{Before: bucket.ErrUnavailable} })
+		k.Moved()
+		sleep(time.Minute)
+		if s := k.Status(); s.State == "ok" || k.archive.end() != 0 {
+			t.Errorf("without a bucket: %q, the archive ends at %s", s.State, k.archive.end())
+		}
+		m.fail(nil)
+		sleep(moveAgain + time.Second)
+		if s := k.Status(); s.State != "ok" || k.archive.end() != m.log.Appended() {
+			t.Errorf("with it again: %q, the archive ends at %s, the log at %s", s.State, k.archive.end(), m.log.Appended())
+		}
+	})
+}
+
 // TestWhatAReaderHasBegunStaysForADay: nodes deleted what had left the head after an
 // hour, under the hands of a restore that took longer.
 func TestWhatAReaderHasBegunStaysForADay(t *testing.T) {
