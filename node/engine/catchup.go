@@ -93,7 +93,6 @@ type share struct {
 	deletes bool    // somebody among them wants to know what was removed
 	found   []*change
 	next    uint64 // of the ring, at the step
-	floor   Version
 }
 
 // step is a part of a partition at one moment.
@@ -193,9 +192,7 @@ func (ps *pass) step(from, to ring.Position, walk bool) step {
 	st.at = max(1, Version(ps.h.e.clock.last.Load()))
 	st.newest, st.horizon, st.acquired, st.lsn = p.newest, p.horizon, p.acquired, p.last
 	for _, s := range ps.groups {
-		s.g.mu.Lock()
-		s.next, s.floor = s.g.next, s.g.floor
-		s.g.mu.Unlock()
+		s.next = s.g.end()
 	}
 	return st
 }
@@ -290,10 +287,11 @@ func (m *member) hand(ps *pass, st *step) (progress bool) {
 // handed wakes the reader, and once more when what it was given is durable.
 func (w *Watcher) handed() {
 	h := w.h
+	raise(&h.written, h.e.log.Appended()) // Before the pump can take the reader off the list.
 	h.newsMu.Lock()
 	h.handed = append(h.handed, w)
 	h.newsMu.Unlock()
-	h.need(h.e.log.Appended())
+	knock(h.signal)
 }
 
 // handPart decides about a part of a waiting piece.
@@ -312,19 +310,15 @@ func (m *member) handPart(ps *pass, st *step, s *share, i int, from, to ring.Pos
 		return true
 	}
 	h := ps.h
+	reached := p.told != 0 && p.told >= st.acquired && m.reach(p.told)
 	switch {
 	case p.told == 0 && !x.state:
 		m.live(i, from, to, st.at, s.next)
 	case p.told == 0:
 		return st.walked && m.tell(st, s, i, from, to)
-	case p.told > st.at || p.told > h.newest && p.told < h.born || p.told < st.horizon && !s.has(&p, st):
+	case p.told > st.at || p.told > h.newest && p.told < h.born || p.told < st.horizon && !reached:
 		m.restate(x)
-	case p.told >= st.newest:
-		m.live(i, from, to, p.told, s.next)
-	case s.has(&p, st):
-		s.g.mu.Lock()
-		m.cursor = min(m.cursor, s.g.after(p.told))
-		s.g.mu.Unlock()
+	case p.told >= st.newest || reached:
 		m.live(i, from, to, p.told, s.next)
 	default:
 		return st.walked && m.tell(st, s, i, from, to)
@@ -332,8 +326,18 @@ func (m *member) handPart(ps *pass, st *step, s *share, i int, from, to ring.Pos
 	return true
 }
 
-// has says whether everything that a piece was not told lies in the ring.
-func (s *share) has(p *wpiece, st *step) bool { return p.told >= s.floor && p.told >= st.acquired }
+// reach lets the member read the ring from behind a version on, if everything newer is
+// still there. What the ring forgets from then on, the member notices.
+func (m *member) reach(told Version) bool {
+	g := m.g
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if told < g.floor {
+		return false
+	}
+	m.cursor = min(m.cursor, g.after(told))
+	return true
+}
 
 // live makes a part of a waiting piece live.
 func (m *member) live(i int, from, to ring.Position, told Version, next uint64) {
@@ -380,9 +384,10 @@ func (w *Watcher) room() bool {
 }
 
 // restate lets a range begin anew: what its watcher knows is too old to be brought up
-// to date with what is remembered here.
+// to date with what is remembered here. Its version counts no more: it may be newer
+// than all that comes.
 func (m *member) restate(x *watched) {
-	x.state, x.stated, x.synced = true, false, false
+	x.state, x.stated, x.synced, x.since = true, false, false, 0
 	for i := range m.pieces {
 		if p := &m.pieces[i]; p.of == x {
 			p.state, p.told = waiting, 0

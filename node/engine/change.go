@@ -25,8 +25,6 @@ const (
 	changePut changeKind = iota
 	// changeDelete: the key is gone.
 	changeDelete
-	// changeProgress: all changes up to version lie before it.
-	changeProgress
 	// changeGone: the range is not ours any more; all its changes, up to version, lie
 	// before it. Version 0: nobody says how far.
 	changeGone
@@ -52,6 +50,7 @@ type group struct {
 	first, next uint64
 	bytes       int64
 	floor, high Version
+	progress    progress
 	members     map[*member]struct{}
 	dirty       bool  // the pump knows that there is something new
 	emptySince  int64 // unix milliseconds; 0 while there are members
@@ -60,6 +59,14 @@ type group struct {
 type slot struct {
 	c    *change
 	high Version
+}
+
+// progress says that all changes up to a version lie before a place in the ring. It is
+// not in there: of a selector that nobody writes to it would be all there is.
+type progress struct {
+	version Version
+	lsn     wal.LSN // nobody is told before this is durable
+	at      uint64
 }
 
 const firstSlots = 8

@@ -59,6 +59,7 @@ type hub struct {
 	prefixes map[string]*group
 	lengths  []prefixLength
 	watchers map[*Watcher]struct{}
+	joined   uint64 // groups that were made
 	failed   error
 
 	ringBytes        atomic.Int64
@@ -98,7 +99,7 @@ func newHub(e *Engine, o WatchOptions) *hub {
 
 // begin is called when the log has been read.
 func (h *hub) begin() {
-	h.newest = Version(h.e.clock.last.Load())
+	h.newest = max(1, Version(h.e.clock.last.Load())) // who knows of nothing says 1
 	h.born = max(versionAt(h.e.clock.Now()), h.newest+1)
 }
 
@@ -130,6 +131,8 @@ func (h *hub) add(g *group, c *change, p *partition, pos ring.Position, key []by
 		c = p.changeOf(pos, key, version)
 		raise(&h.written, c.lsn)
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	h.push(g, c)
 	return c
 }
@@ -153,22 +156,38 @@ func putChange(pos ring.Position, e table.Entry) *change {
 	return &change{kind: changePut, pos: pos, version: Version(e.Version), expireAt: e.ExpireAt, key: both[:n:n], value: both[n:]}
 }
 
-// push appends a change to a group's ring, and makes room.
+// push appends a change to a group's ring, and makes room. The caller holds the group's mu.
 func (h *hub) push(g *group, c *change) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.push(c)
+	h.ringBytes.Add(int64(c.size()))
+	h.shed(g)
+	h.news(g)
+}
+
+// shed makes a group forget what is too much. Where all of them together have too much,
+// those with more than their share give way, when something comes or at the next tick.
+// The caller holds the group's mu.
+func (h *hub) shed(g *group) {
 	limit := h.o.History / 2
-	total := h.ringBytes.Add(int64(c.size()))
-	for g.first < g.next && (total > limit || g.bytes > limit/2) {
-		total = h.ringBytes.Add(-g.shift())
+	share := limit / int64(max(1, h.active.Load()))
+	for g.first < g.next {
+		total := h.ringBytes.Load()
+		if g.bytes <= limit/2 && (total <= limit || g.bytes <= share) && total <= 2*limit {
+			return
+		}
+		h.ringBytes.Add(-g.shift())
 	}
-	if !g.dirty && len(g.members) > 0 {
-		g.dirty = true
-		h.newsMu.Lock()
-		h.groups = append(h.groups, g)
-		h.newsMu.Unlock()
+}
+
+// news lets the pump wake who watches a group. The caller holds the group's mu.
+func (h *hub) news(g *group) {
+	if g.dirty || len(g.members) == 0 {
+		return
 	}
+	g.dirty = true
+	h.newsMu.Lock()
+	h.groups = append(h.groups, g)
+	h.newsMu.Unlock()
 }
 
 func raise(a *atomic.Uint64, lsn wal.LSN) {
@@ -275,23 +294,31 @@ func (h *hub) tick() {
 	v := h.logged(true)
 	h.logged(false) // Whoever wrote with an older version is through.
 	lsn := h.e.log.Appended()
-	if v > h.progress {
-		h.progress = v
-		h.broadcast(&change{kind: changeProgress, version: v, lsn: lsn})
-	}
+	fresh := v > h.progress
+	h.progress = max(h.progress, v)
+	h.broadcast(lsn, func(g *group) {
+		h.shed(g)
+		if fresh {
+			g.progress = progress{v, lsn, g.next}
+			h.news(g)
+		}
+	})
 	knock(h.work)
 }
 
-// broadcast gives all who watch the same change.
-func (h *hub) broadcast(c *change) {
+// broadcast does something to all groups that needs lsn to be durable.
+func (h *hub) broadcast(lsn wal.LSN, do func(*group)) {
+	raise(&h.written, lsn) // Before the pump can take a group off the list.
 	h.mu.RLock()
 	for _, groups := range []map[string]*group{h.keys, h.prefixes} {
 		for _, g := range groups {
-			h.push(g, c)
+			g.mu.Lock()
+			do(g)
+			g.mu.Unlock()
 		}
 	}
 	h.mu.RUnlock()
-	h.need(c.lsn)
+	knock(h.signal)
 }
 
 // logged returns the newest version that is in the log: a clock that goes back over a
@@ -320,7 +347,8 @@ func (h *hub) logged(sealed bool) (newest Version) {
 // changes went: all of them have been published.
 func (h *hub) gone(r ring.Range, version Version) {
 	if h.active.Load() != 0 {
-		h.broadcast(&change{kind: changeGone, r: r, version: version, lsn: h.e.log.Appended()})
+		c := &change{kind: changeGone, r: r, version: version, lsn: h.e.log.Appended()}
+		h.broadcast(c.lsn, func(g *group) { h.push(g, c) })
 	}
 }
 
@@ -410,6 +438,9 @@ func (h *hub) join(m *member, selector string, prefix bool) error {
 	g := groups[selector]
 	fresh := g == nil
 	if fresh {
+		if h.joined++; h.joined%maxLingering == 0 {
+			h.forgetEmpty(h.e.clock.Now() - h.o.Retention.Milliseconds())
+		}
 		if prefix && !h.count(len(selector), 1) {
 			h.forgetEmpty(never) // Somebody needs what they take.
 			if !h.count(len(selector), 1) {
@@ -427,7 +458,7 @@ func (h *hub) join(m *member, selector string, prefix bool) error {
 		g.floor = Version(h.e.clock.last.Load())
 	}
 	g.members[m], g.emptySince = struct{}{}, 0
-	m.g, m.cursor = g, g.next
+	m.g, m.cursor, m.told = g, g.next, g.progress.version
 	return nil
 }
 

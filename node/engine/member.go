@@ -26,6 +26,7 @@ type member struct {
 	q         []queued
 	away      []watched // what is not here, to be queued
 	told      Version   // by WatchProgress
+	next      progress  // to be told when all before it has been read; version 0: none
 	needy     bool      // a piece may be waiting or held
 	unsettled bool      // a range may have become synced
 	foldAt    int       // pieces from which on it is worth looking for neighbours alike
@@ -106,13 +107,16 @@ func (m *member) dequeue(n int) {
 	}
 }
 
-// addRange adds a range, in the place of what is watched of it already.
-func (m *member) addRange(r WatchRange, state bool, birth uint64) {
-	m.cut(r.Range, birth, func(ring.Range, bool) {})
-	x := &watched{r: r.Range, asked: r.Range, state: state, since: r.Since, birth: birth}
-	m.ranges = append(m.ranges, x)
-	for _, pc := range m.g.pieces(r.Range) {
-		m.pieces = append(m.pieces, wpiece{from: pc.from, to: pc.to, told: r.Since, of: x})
+// addRanges adds ranges, in the place of what is watched of them already.
+func (m *member) addRanges(all []WatchRange, state bool) {
+	birth := m.g.end()
+	for _, r := range all {
+		m.cut(r.Range, birth, func(ring.Range, bool) {})
+		x := &watched{r: r.Range, asked: r.Range, state: state, since: r.Since, birth: birth}
+		m.ranges = append(m.ranges, x)
+		for _, pc := range m.g.pieces(r.Range) {
+			m.pieces = append(m.pieces, wpiece{from: pc.from, to: pc.to, told: r.Since, of: x})
+		}
 	}
 	slices.SortFunc(m.pieces, func(a, b wpiece) int { return int(int64(a.from) - int64(b.from)) })
 	m.unsettled, m.needy = true, true
@@ -146,8 +150,10 @@ func (m *member) take(t *taking) {
 	if len(m.q) > 0 {
 		return
 	}
+	m.follow(t) // Before what may use up all that is left, and behind it.
 	for t.left > 0 && m.read(t) {
 	}
+	m.follow(t)
 	if m.unsettled && t.left > 0 && len(m.away) == 0 {
 		m.settle(t)
 	}
@@ -183,8 +189,6 @@ func (m *member) read(t *taking) bool {
 // hear takes one change from the ring.
 func (m *member) hear(c *change, t *taking) {
 	switch c.kind {
-	case changeProgress:
-		m.progress(c.version, t)
 	case changeGone:
 		m.cut(c.r, m.cursor, func(part ring.Range, live bool) {
 			e := WatchEvent{Kind: WatchMoved, Watch: m.id, Range: part}
@@ -204,6 +208,23 @@ func (m *member) hear(c *change, t *taking) {
 			e.Kind = WatchDelete
 		}
 		t.tell(e)
+	}
+}
+
+// follow takes the group's progress once it has read what lies before. It holds on to
+// one until then: a slow reader would never reach the newest.
+func (m *member) follow(t *taking) {
+	if m.next.version == 0 {
+		m.g.mu.Lock()
+		m.next = m.g.progress
+		m.g.mu.Unlock()
+	}
+	switch p := m.next; {
+	case p.version <= m.told:
+		m.next = progress{}
+	case m.cursor >= p.at && p.lsn <= t.durable && t.left > 0:
+		m.next = progress{}
+		m.progress(p.version, t)
 	}
 }
 

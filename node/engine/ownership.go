@@ -66,9 +66,9 @@ func (s *Session) setOwnership(p *partition, mine []piece, lost *[]ring.Range) (
 		case was == owned && seg.state == foreign:
 			*lost = addRange(*lost, ring.Range{Start: p.begin(i) - 1, End: seg.end})
 		case was == foreign && seg.state == owned:
-			// Whoever had it before may have removed what a watcher still has.
-			at := Version(s.e.clock.last.Load())
-			p.acquired, p.horizon = max(p.acquired, at), max(p.horizon, at)
+			// Whoever had it before may have removed what a watcher still has, until now.
+			at := s.e.Version()
+			p.acquired, p.horizon, p.newest = at, at, at
 		}
 		if isMine && seg.state == foreign {
 			leftovers += seg.keys

@@ -65,6 +65,10 @@ var (
 // passes it by.
 const queueLimit = 256 << 10
 
+// maxRanges bounds the ranges of a watch: as many as a node has, and again as many where
+// they were cut, and more.
+const maxRanges = 16 << 10
+
 // Watcher is what one connection watches: any number of watches with ids of its own.
 // One goroutine takes what there is to tell; all other methods may be called by any.
 type Watcher struct {
@@ -117,11 +121,11 @@ func (w *Watcher) Watch(id int64, selector []byte, prefix, state bool, ranges []
 		w.members[id] = m
 		w.order = append(w.order, m)
 	}
-	m.enqueue(queued{kind: Watching})
-	birth := m.g.end()
-	for _, r := range ranges {
-		m.addRange(r, state, birth)
+	if n := len(m.ranges) + len(ranges); n > maxRanges {
+		return fmt.Errorf("%w: it would have %d ranges, and may have %d", ErrWatchLimit, n, maxRanges)
 	}
+	m.enqueue(queued{kind: Watching})
+	m.addRanges(ranges, state)
 	knock(w.h.work)
 	knock(w.wake)
 	return nil

@@ -156,7 +156,7 @@ func (v *viewer) hearSynced(e *WatchEvent) {
 	if v.mark != nil {
 		v.marks[e.Range] = v.mark()
 	}
-	if e.Version < v.versions[e.Range] {
+	if e.Version < v.versions[e.Range] && v.stated[e.Range] == nil {
 		v.t.Fatalf("%s, which was at %d", describe(e), v.versions[e.Range])
 	}
 	v.versions[e.Range] = e.Version
