@@ -51,7 +51,8 @@ func (l *ledger) take(from *watchConn, p *push) (more bool, err error) {
 	case protocol.PushProgress:
 		l.progress(from, Version(p.Version))
 	case protocol.PushBehind:
-		l.cover.each(from, func(s *stretch) { s.catchUp(0) })
+		// A state that is being told goes on: the node does not begin it again.
+		l.cover.each(from, func(s *stretch) { s.catchUp(s.state) })
 	}
 	return true, nil
 }

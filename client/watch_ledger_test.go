@@ -184,6 +184,22 @@ func TestAStateIsBelievedEvenIfItIsOlder(t *testing.T) {
 	}
 }
 
+// A state ends when it is synced, also if its reader was too slow in between.
+func TestAStateGoesOnBehindBehind(t *testing.T) {
+	l, from, told := asLedger("", true)
+	for _, p := range []*push{
+		aPut("gone", 20), aPut("stays", 21), onAll(protocol.PushState, 0), onAll(protocol.PushBehind, 0),
+		aPut("stays", 21), onAll(protocol.PushSynced, 30), onAll(protocol.PushBehind, 0), onAll(protocol.PushSynced, 31),
+	} {
+		if _, err := l.take(from, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if last := (*told)[len(*told)-1]; len(*told) != 3 || last.Kind != ChangeDelete || last.Key != "gone" || from.catching != 0 {
+		t.Errorf("told %v", *told)
+	}
+}
+
 // The version of what moved is the one of moved, even if a progress has said
 // more: the next owner may give those in between.
 func TestWhatMovedGoesOnWhereItWasLetGo(t *testing.T) {
