@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -406,5 +407,60 @@ func (v *watchClient) hear(p *protocol.Push) {
 		}
 	case protocol.PushBehind:
 		v.synced = false
+	}
+}
+
+// A client that asks on and on and does not read is not read from any more; what it is
+// owed does not grow.
+func TestAWatcherThatAsksAndDoesNotReadIsNotReadFrom(t *testing.T) {
+	clock := &fakeClock{at: time.Unix(1_800_000_000, 0)}
+	s := startSolo(t, soloOptions{clock: clock.now})
+	c := s.dial()
+	c.send("WATCH 1 PREFIX k 0 0 0\r\n")
+	c.wantHeard("[watching :1]", "[synced :1 :0 :0 :0]")
+	var watching *watching
+	for conn := range s.roster.conns {
+		watching = conn.pusher.Load()
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range 1000 { // more than kernels hold for a connection
+			if _, err := io.WriteString(c.Conn, "PING "+strings.Repeat("m", 60<<10)+"\r\n"); err != nil {
+				return
+			}
+		}
+	}()
+	waitFor(t, "the node to be stuck", func() bool { return watching.writing.Load() != 0 })
+	waitFor(t, "answers to wait", func() bool {
+		watching.mu.Lock()
+		defer watching.mu.Unlock()
+		return len(watching.control) >= controlBytes
+	})
+	for range 100 {
+		runtime.Gosched()
+		watching.mu.Lock()
+		size := len(watching.control)
+		watching.mu.Unlock()
+		if size > 2*controlBytes+100 {
+			t.Fatalf("%d bytes of answers wait", size)
+		}
+	}
+	waitFor(t, "it to be cut off", func() bool { // kernels may still take something
+		clock.advance(time.Minute)
+		return s.watches.Load() == 0
+	})
+	<-ended
+}
+
+// A watch that ends and begins again ends first, whatever is sent meanwhile.
+func TestUnwatchedIsToldBeforeTheNextWatchBegins(t *testing.T) {
+	s := startSolo(t, soloOptions{})
+	c := s.dial()
+	c.send("WATCH 1 PREFIX k 0 0 0\r\n")
+	c.wantHeard("[watching :1]", "[synced :1 :0 :0 :0]")
+	for range 300 {
+		c.send("UNWATCH 1\r\nWATCH 1 PREFIX k 0 0 0\r\n")
+		c.wantHeard("[unwatched :1]", "[watching :1]", "[synced :1 :0 :0 :0]")
 	}
 }

@@ -14,6 +14,8 @@ const (
 	pushBytes = 64 << 10
 	// fewBytes is the same where the budget allows no more than every connection has.
 	fewBytes = inbox.First / 2
+	// controlBytes is how many bytes of answers wait before no more requests are read.
+	controlBytes = 64 << 10
 	// largeValue is from where on a value is sent from where it lies.
 	largeValue = 16 << 10
 )
@@ -28,8 +30,9 @@ type watching struct {
 	done chan struct{}      // closed when run ends
 
 	mu      sync.Mutex
-	control []byte // guarded by mu
-	more    chan struct{}
+	control []byte        // guarded by mu
+	more    chan struct{} // there is something in control
+	room    chan struct{} // control has been taken
 
 	// writing is when the write under way began to make no progress, 0 for none: coarse
 	// unix milliseconds, for the sweeper.
@@ -51,19 +54,50 @@ type largePart struct {
 func newWatching(c *conn, w *engine.Watcher) *watching {
 	return &watching{
 		c: c, w: w, ids: map[int64]struct{}{}, quit: make(chan struct{}), done: make(chan struct{}),
-		more: make(chan struct{}, 1), part: inbox.NewAccount(&c.srv.budget),
+		more: make(chan struct{}, 1), room: make(chan struct{}, 1), part: inbox.NewAccount(&c.srv.budget),
 	}
 }
 
-// say leaves an answer for run to send.
+// say leaves an answer for run to send. A client that asks and does not read is not read
+// from either.
 func (t *watching) say(p *protocol.Push) {
-	t.mu.Lock()
-	t.control = p.Append(t.control)
-	t.mu.Unlock()
+	for !t.leave(p) {
+		select {
+		case <-t.room:
+		case <-t.done:
+			return
+		}
+	}
 	select {
 	case t.more <- struct{}{}:
 	default:
 	}
+}
+
+// leave is say where there is room.
+func (t *watching) leave(p *protocol.Push) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.control) >= controlBytes {
+		return false
+	}
+	t.control = p.Append(t.control)
+	return true
+}
+
+// collect fills out with what has been answered, and what there is to tell behind it.
+// Nothing is answered meanwhile, so that the end of a watch is not told behind the
+// beginning of the next one with its id.
+func (t *watching) collect(budget int) (more bool, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.out = append(t.out[:0], t.control...)
+	t.control = nil
+	select {
+	case t.room <- struct{}{}:
+	default:
+	}
+	return t.w.Take(budget, t.push)
 }
 
 // run sends what there is to tell until stop, or until the client does not take it.
@@ -87,16 +121,12 @@ func (t *watching) run() {
 // turn sends everything that there is, and says whether the connection lives on.
 func (t *watching) turn() bool {
 	for more := true; more; {
-		t.mu.Lock()
-		t.out = append(t.out[:0], t.control...)
-		t.control = nil
-		t.mu.Unlock()
 		budget := pushBytes
 		if !t.part.Set(2 * pushBytes) {
 			budget = fewBytes
 		}
 		var err error
-		if more, err = t.w.Take(budget, t.push); err != nil {
+		if more, err = t.collect(budget); err != nil {
 			t.c.srv.fail(err)
 			return false
 		}
