@@ -216,10 +216,11 @@ type chrome struct {
 }
 
 // browser starts Chromium with an empty profile; the test's end ends it.
-func (s *stage) browser() *chrome {
+func (s *stage) browser(more ...chromedp.ExecAllocatorOption) *chrome {
 	s.t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.ExecPath(need.Program(s.t, "chromium")), chromedp.WindowSize(1280, 900))
+	options = append(options, more...)
 	parent, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(parent)
 	s.t.Cleanup(func() {
