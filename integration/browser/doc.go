@@ -14,6 +14,10 @@
 // and the page's globals are there; what it returns comes as JSON. Waiting is done with
 // eventually, or in the page.
 //
+// A story about what becomes of pages when servers are killed runs them as processes
+// (newFleet), with pages of a site of its own; live lets a page read, write and watch,
+// and verdicts compares what it believes with what there is.
+//
 // It needs Chromium (apt-get install chromium) and skips without it, unless
 // QUOIT_TEST_REQUIRE names chromium. The package has no code of its own.
 package browser
