@@ -104,6 +104,7 @@ type step struct {
 	newest   Version
 	horizon  Version
 	acquired Version
+	arrivals []arrival
 	lsn      wal.LSN
 }
 
@@ -190,7 +191,8 @@ func (ps *pass) step(from, to ring.Position, walk bool) step {
 		ps.collect(&st)
 	}
 	st.at = max(1, Version(ps.h.e.clock.last.Load()))
-	st.newest, st.horizon, st.acquired, st.lsn = p.newest, p.horizon, p.acquired, p.last
+	st.newest, st.horizon, st.lsn = p.newest, p.horizon, p.last
+	st.acquired, st.arrivals = p.acquired, p.arrivals
 	for _, s := range ps.groups {
 		s.next = s.g.end()
 	}
@@ -310,13 +312,14 @@ func (m *member) handPart(ps *pass, st *step, s *share, i int, from, to ring.Pos
 		return true
 	}
 	h := ps.h
-	reached := p.told != 0 && p.told >= st.acquired && m.reach(p.told)
+	arrived := latest(st.arrivals, from, to)
+	reached := p.told != 0 && p.told >= max(st.acquired, arrived) && m.reach(p.told)
 	switch {
 	case p.told == 0 && !x.state:
 		m.live(i, from, to, st.at, s.next)
 	case p.told == 0:
 		return st.walked && m.tell(st, s, i, from, to)
-	case p.told > st.at || p.told > h.newest && p.told < h.born || p.told < st.horizon && !reached:
+	case p.told > st.at || p.told > h.newest && p.told < h.born || p.told < max(st.horizon, arrived) && !reached:
 		m.restate(x)
 	case p.told >= st.newest || reached:
 		m.live(i, from, to, p.told, s.next)

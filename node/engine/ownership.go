@@ -67,8 +67,7 @@ func (s *Session) setOwnership(p *partition, mine []piece, lost *[]ring.Range) (
 			*lost = addRange(*lost, ring.Range{Start: p.begin(i) - 1, End: seg.end})
 		case was == foreign && seg.state == owned:
 			// Whoever had it before may have removed what a watcher still has, until now.
-			at := s.e.Version()
-			p.acquired, p.horizon, p.newest = at, at, at
+			p.arrive(p.begin(i), seg.end, s.e.Version())
 		}
 		if isMine && seg.state == foreign {
 			leftovers += seg.keys

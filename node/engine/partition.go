@@ -67,9 +67,11 @@ type partition struct {
 	// newest is the newest version that the log has of this partition.
 	newest Version
 	// tombs are the removals that are remembered: all with a version above horizon.
-	// What is newer than acquired happened here, and was published.
+	// What is newer than acquired happened here, and was published; of some parts that is
+	// known by itself.
 	tombs             tombs
 	horizon, acquired Version
+	arrivals          []arrival // of which acquired does not know; only appended to
 	// seen is the newest LSN of each 256th of the partition. A reader waits for
 	// the one of its key: coarser than the key, so that it costs no search and no
 	// pruning, and fine enough that waiting for a stranger's write is rare.

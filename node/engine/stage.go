@@ -242,7 +242,8 @@ func (e *Engine) acquire(r ring.Range, hlc Version) {
 	for _, pc := range pieces(r) {
 		p := &e.parts[pc.index]
 		p.mu.Lock()
-		p.acquired, p.horizon, p.newest = max(p.acquired, hlc), max(p.horizon, hlc), max(p.newest, hlc)
+		p.newest = max(p.newest, hlc) // It is in the log.
+		p.arrive(pc.from, pc.to, hlc)
 		p.mu.Unlock()
 	}
 }

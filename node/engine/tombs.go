@@ -80,6 +80,37 @@ func (t *tombs) each(fn func(tomb)) {
 	}
 }
 
+// arrival is a part of a partition that came from elsewhere: what happened to it up to a
+// version did not happen here.
+type arrival struct {
+	from, to ring.Position
+	at       Version
+}
+
+// maxArrivals bounds what a partition remembers one by one.
+const maxArrivals = 64
+
+// arrive notes that a part has come: who knows it from before cannot be told what was
+// removed from it. Other parts have nothing to do with that.
+func (p *partition) arrive(from, to ring.Position, at Version) {
+	if len(p.arrivals) == maxArrivals {
+		p.acquired = max(p.acquired, latest(p.arrivals, p.lo, p.hi))
+		p.horizon = max(p.horizon, p.acquired)
+		p.arrivals = nil // not emptied: a step may hold on to them
+	}
+	p.arrivals = append(p.arrivals, arrival{from, to, at})
+}
+
+// latest is the version of the last arrival of anything between two positions.
+func latest(all []arrival, from, to ring.Position) (at Version) {
+	for _, a := range all {
+		if a.from <= to && from <= a.to {
+			at = max(at, a.at)
+		}
+	}
+	return at
+}
+
 // mourn remembers a removal.
 func (p *partition) mourn(limit int, pos ring.Position, key []byte, version Version) {
 	p.horizon = max(p.horizon, p.tombs.add(limit, tomb{pos, version, key}))

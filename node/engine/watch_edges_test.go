@@ -157,6 +157,47 @@ func TestATakeoverEndsWhatWatchersKnow(t *testing.T) {
 	v.want(m, upperHalf)
 }
 
+// Of two neighbours that move one after the other, the one that came first is resumed
+// exactly as well, also when its watcher comes last.
+func TestANeighbourThatArrivesLaterIsNoReasonToBeginAgain(t *testing.T) {
+	a, b := newOwner(t), newMachine(t, nil)
+	t.Cleanup(b.stop)
+	must(t, b.SetOwnership(nil))
+	first, second := ring.Range{Start: 1000, End: 2000}, ring.Range{Start: 2000, End: 3000}
+	v := a.view("", wholeRing)
+	v.catchUp()
+	for i, r := range []ring.Range{first, second} {
+		moveRange(t, a, b, fmt.Sprint("m", i), r, func() {}, func() {})
+		a.clock.add(1000)
+		b.clock.add(1000)
+		a.user().put("later", "")
+	}
+	v.catchUp()
+	w := b.view("none")
+	w.catchUp()
+	w.log, w.prefix, w.id = nil, "", 8
+	for _, moved := range v.moved {
+		w.versions[moved.Range] = moved.Version
+	}
+	w.add(first, second)
+	w.catchUp()
+	w.wantLog("watching", "synced "+first.String(), "synced "+second.String())
+	w.versions[first] = v.moved[0].Version - 1 // a removal at the other node may be missing
+	w.add(first)
+	w.catchUp()
+	w.wantLog("watching", "state "+first.String(), "synced "+first.String())
+	for i := range ring.Position(2 * maxArrivals) {
+		b.parts[0].arrive(i, i, b.Version())
+	}
+	if len(b.parts[0].arrivals) > maxArrivals {
+		t.Error("they are not forgotten")
+	}
+	w.versions[first] = v.moved[0].Version
+	w.add(first)
+	w.catchUp()
+	w.wantLog("watching", "state "+first.String(), "synced "+first.String())
+}
+
 // A watch to which ranges are added again and again is refused at some point, and not
 // slower and slower.
 func TestTheRangesOfAWatchAreBounded(t *testing.T) {
