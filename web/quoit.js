@@ -345,11 +345,15 @@ function load(assets) {
 async function start(assets) {
   const at = (name) => new URL(name, assets);
   const core = new Core();
+  const binary = at("quoit.wasm"), response = await fetched(binary); // first: only this can be told to ask again
   if (typeof globalThis.Go !== "function") {
-    await import(at("wasm_exec.js").href).catch((cause) => { throw problem("LOAD", `wasm_exec.js cannot be loaded from ${at("wasm_exec.js")}: ${cause.message}`, { cause }); });
+    await import(at("wasm_exec.js").href).catch((cause) => {
+      response.body?.cancel();
+      throw problem("LOAD", `wasm_exec.js cannot be loaded from ${at("wasm_exec.js")}: ${cause.message}`, { cause });
+    });
   }
   const go = new globalThis.Go();
-  const module = await instantiate(at("quoit.wasm"), go.importObject);
+  const module = await instantiated(response, binary, go.importObject);
   const name = `quoit:${Math.random()}`;
   go.env = { QUOIT_PAGE: name };
   const ready = new Promise((resolve) => {
@@ -369,9 +373,9 @@ async function start(assets) {
   return core;
 }
 
-// instantiate loads quoit.wasm. A gateway that builds it at this moment answers 503 and
-// says when to ask again.
-async function instantiate(url, imports) {
+// fetched begins to load quoit.wasm. A gateway that builds it at this moment, and
+// wasm_exec.js with it, answers 503 and says when to ask again.
+async function fetched(url) {
   const most = 120;
   for (let tries = 1; ; tries++) {
     let response;
@@ -380,17 +384,18 @@ async function instantiate(url, imports) {
     } catch (cause) {
       throw problem("LOAD", `${url} cannot be loaded: ${cause.message}`, { cause });
     }
+    if (response.ok) return response;
     const pause = Number(response.headers.get("Retry-After"));
-    if (response.status === 503 && pause > 0 && tries < most) {
-      await new Promise((resolve) => { setTimeout(resolve, 1000 * Math.min(pause, 5)); });
-      continue;
-    }
-    if (!response.ok) throw problem("LOAD", `${url} cannot be loaded: ${response.status} ${(await response.text()).trim()}`);
-    try {
-      return await WebAssembly.instantiateStreaming(response, imports);
-    } catch (cause) {
-      throw problem("LOAD", `${url} cannot be started: ${cause.message} (a Content-Security-Policy needs 'wasm-unsafe-eval', and the file the type application/wasm)`, { cause });
-    }
+    if (response.status !== 503 || !(pause > 0) || tries === most) throw problem("LOAD", `${url} cannot be loaded: ${response.status} ${(await response.text()).trim()}`);
+    await new Promise((resolve) => { setTimeout(resolve, 1000 * Math.min(pause, 5)); });
+  }
+}
+
+async function instantiated(response, url, imports) {
+  try {
+    return await WebAssembly.instantiateStreaming(response, imports);
+  } catch (cause) {
+    throw problem("LOAD", `${url} cannot be started: ${cause.message} (a Content-Security-Policy needs 'wasm-unsafe-eval', and the file the type application/wasm)`, { cause });
   }
 }
 

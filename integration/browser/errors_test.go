@@ -1,7 +1,12 @@
 package browser
 
 import (
+	"io/fs"
+	"strings"
+	"sync/atomic"
 	"testing"
+
+	"github.com/quoitdb/quoit/web"
 )
 
 // caught is a function for pages: what an error is.
@@ -162,6 +167,41 @@ func TestAClientThatCannotBeLoaded(t *testing.T) {
 		{`return (await caught(quoit.connect(undefined, { assets: "/nowhere/" }))).slice(0, 2)`, list{"LoadError", "LOAD"}},
 		{`const db = await quoit.connect(); const value = await db.get("nothing"); await db.close(); return value`, nil},
 	}.hold(t, tab)
+}
+
+// unbuilt is a site whose client is being built.
+type unbuilt struct {
+	fs.FS
+	ready atomic.Bool
+	asked atomic.Int64 // in vain
+}
+
+func (u *unbuilt) Open(name string) (fs.File, error) {
+	if !u.ready.Load() && (strings.HasPrefix(name, "quoit.wasm") || name == "wasm_exec.js") {
+		u.asked.Add(1)
+		return nil, &fs.PathError{Op: "open", Path: name, Err: &web.UnavailableError{Reason: "being built", Soon: true}}
+	}
+	return u.FS.Open(name)
+}
+
+// TestConnectWaitsForTheClientToBeBuilt, for as long as the gateway says that it is being
+// built. (Of the two files only one was asked for again, and not the one that came first.)
+func TestConnectWaitsForTheClientToBeBuilt(t *testing.T) {
+	s := start(t, 1)
+	files := &unbuilt{FS: s.files}
+	s.files = files
+	s.stopGateway(s.gateway)
+	s.startGateway()
+	tab := s.browser().blank("/test.html")
+	tab.allow("status of 503")
+	eval[any](tab, `window.quoit = await import("/quoit.js");
+		window.connected = quoit.connect({ timeout: 100_000 });
+		connected.catch(() => {})`)
+	s.eventually("the page to ask", func() bool { return files.asked.Load() > 0 })
+	files.ready.Store(true)
+	if got := eval[any](tab, `const db = await connected; await db.put("k", "v"); return await db.get("k", { as: "text" })`); got != "v" {
+		t.Errorf("the page reads %v", got)
+	}
 }
 
 // TestAClientThatEnds, as it would after a fault that nobody caught: whoever waits is

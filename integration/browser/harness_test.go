@@ -100,15 +100,27 @@ func (s *stage) start(t testing.TB, o local.Options) *stage {
 			t.Error(err)
 		}
 	})
-	site := web.FromSource()
-	t.Cleanup(func() {
-		if err := site.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	s.cluster, s.files = c, &pages{Site: site, own: testPages()}
+	s.cluster, s.files = c, s.site()
 	s.startGateway()
 	return s
+}
+
+// built is the client for browsers, built once for all tests.
+var built = sync.OnceValue(web.FromSource)
+
+// site is what a gateway serves, with the pages of tests. A page does not have to wait
+// for the client to be built.
+func (s *stage) site() *pages {
+	s.t.Helper()
+	s.eventually("the client to be built", func() bool {
+		_, err := fs.Stat(built(), "quoit.wasm")
+		var not *web.UnavailableError
+		if err != nil && (!errors.As(err, &not) || !not.Soon) {
+			s.t.Fatal(err)
+		}
+		return err == nil
+	})
+	return &pages{Site: built(), own: testPages()}
 }
 
 // testPages are pages that exist for tests alone. Their scripts are what eval runs.

@@ -151,9 +151,9 @@ func jsObject(m map[string]string) string {
 	return b.String() + "}"
 }
 
-// TestTwoTabsStayInStep while a node joins: each reads and writes, and sees all that the
+// TestTwoTabsWatchEachOther while a node joins: each reads and writes, and sees all that the
 // other does.
-func TestTwoTabsStayInStep(t *testing.T) {
+func TestTwoTabsWatchEachOther(t *testing.T) {
 	s := start(t, 2)
 	b, native := s.browser(), s.client()
 	fill(t, native)

@@ -1,8 +1,6 @@
 package browser
 
 import (
-	"errors"
-	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,7 +14,6 @@ import (
 	"github.com/quoitdb/quoit/internal/freeport"
 	"github.com/quoitdb/quoit/internal/need"
 	"github.com/quoitdb/quoit/manager"
-	"github.com/quoitdb/quoit/web"
 )
 
 // process is a server as the operating system sees it.
@@ -166,21 +163,7 @@ func (f *fleet) settled(members int) {
 // own.
 func (f *fleet) serve() {
 	f.t.Helper()
-	built := web.FromSource()
-	f.t.Cleanup(func() {
-		if err := built.Close(); err != nil {
-			f.t.Error(err)
-		}
-	})
-	f.eventually("the client to be built", func() bool {
-		_, err := fs.Stat(built, "quoit.wasm")
-		var not *web.UnavailableError
-		if err != nil && (!errors.As(err, &not) || !not.Soon) {
-			f.t.Fatal(err)
-		}
-		return err == nil
-	})
-	files := http.FileServerFS(&pages{Site: built, own: testPages()})
+	files := http.FileServerFS(f.site())
 	policy := "default-src 'none'; img-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' ws://" + f.gateway
 	for _, own := range f.own {
 		policy += " " + own
