@@ -33,6 +33,7 @@ type world struct {
 	node     map[string]string
 	dialled  []string        // URLs, in order
 	away     map[string]bool // parts of URLs that cannot be reached
+	mute     map[string]bool // feeds that are opened and tell nothing
 	topology ring.Topology
 	feeds    []*fakeSocket
 	lastCall uint32
@@ -144,7 +145,9 @@ func (w *world) dial(_ context.Context, url string) (Socket, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.messages <- text
+		if !w.mute[url] {
+			s.messages <- text
+		}
 		_ = there.Close()
 		return s, nil
 	}
@@ -363,6 +366,36 @@ func TestTheFeedConnectsAgain(t *testing.T) {
 		defer w.mu.Unlock()
 		if want := []string{"ws://g1/v1/cluster", "ws://g2/v1/cluster", "ws://g2/v1/node/" + nodeAddress}; !slices.Equal(w.dialled, want) {
 			t.Errorf("dialled: %q", w.dialled)
+		}
+	})
+}
+
+// TestAGatewayThatTellsNothingIsLeft: one that is cut off from its cluster takes
+// connections all the same. The page waited there, and its other gateway was never asked.
+func TestAGatewayThatTellsNothingIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.mute = map[string]bool{"ws://g1/v1/cluster": true}
+		db := w.open(true, "ws://g1/", "ws://g2/")
+		if status, _ := w.call(opGet, db, appendBytes(nil, "k"), nil); status != Missing {
+			t.Errorf("a get: %d", status)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if want := []string{"ws://g1/v1/cluster", "ws://g2/v1/cluster", "ws://g2/v1/node/" + nodeAddress}; !slices.Equal(w.dialled, want) {
+			t.Errorf("dialled: %q", w.dialled)
+		}
+	})
+}
+
+// TestTheOnlyGatewayTellsNothing: the error of connect says so.
+func TestTheOnlyGatewayTellsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.mute = map[string]bool{"ws://g1/v1/cluster": true}
+		_, c := w.begin(opOpen, 0, appendU32(appendFlag(appendBytes(appendU32(nil, 1), "ws://g1/"), true), 1), nil)
+		if a := <-c; a.status != Failed || !strings.Contains(text(&reader{rest: a.payload}), "ws://g1/ takes connections and gives no topology") {
+			t.Errorf("status %d: %s", a.status, text(&reader{rest: a.payload}))
 		}
 	})
 }

@@ -33,7 +33,8 @@ type feed struct {
 const (
 	shortestPause = 50 * time.Millisecond
 	longestPause  = 5 * time.Second
-	// feedTime bounds one attempt to connect.
+	// feedTime bounds one attempt to connect, and then the wait for the first topology: a
+	// gateway that is cut off from its cluster takes connections and says nothing.
 	feedTime = 5 * time.Second
 )
 
@@ -80,11 +81,17 @@ func (f *feed) follow(ctx context.Context) (got bool, err error) {
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
 	defer f.hangUp(s)
+	late := time.AfterFunc(feedTime, func() { _ = s.Close() })
+	defer late.Stop()
 	for {
 		text, err := s.Message()
-		if err != nil {
+		switch {
+		case err != nil && !got && !late.Stop():
+			return false, errors.New(f.gateway() + " takes connections and gives no topology: it does not reach the cluster")
+		case err != nil:
 			return got, err
 		}
+		late.Stop()
 		t, err := ring.ParseTopology(text)
 		if err != nil {
 			f.db.trouble(err)
