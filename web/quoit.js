@@ -18,6 +18,7 @@ const IF_ABSENT = 1, IF_PRESENT = 2, KEEP_TTL = 4, TTL = 8, EXPIRE_AT = 16;
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const lenient = new TextDecoder("utf-8", { ignoreBOM: true }); // for what people read: an error must not fail at its own words
 const NOTHING = new Uint8Array(0);
 const LARGE = 64 * 1024; // bytes
 
@@ -120,7 +121,7 @@ class Reader {
   f64() { this.at += 8; return this.view.getFloat64(this.at - 8, true); }
   // A copy: what is handed out must not hold on to a message of a thousand others.
   raw() { const n = this.u32(); this.at += n; return this.bytes.slice(this.at - n, this.at); }
-  text() { const n = this.u32(); this.at += n; return decoder.decode(this.bytes.subarray(this.at - n, this.at)); }
+  text() { const n = this.u32(); this.at += n; return lenient.decode(this.bytes.subarray(this.at - n, this.at)); }
   many(each) { return Array.from({ length: this.u32() }, () => each(this)); }
   rest() { return this.bytes.slice(this.at); }
   get more() { return this.at < this.bytes.length; }
@@ -311,6 +312,7 @@ class Core {
   crash(why) {
     this.crashed = problem("CRASHED", `the client has ended because of a fault in it: ${why}`);
     if (running === this.loading) running = null;
+    this.api = null; // with the memory of what has ended
     for (const [id, entry] of [...this.calls]) this.finish(id, entry, () => entry.reject(this.crashed));
     for (const database of this.databases.values()) database.end(this.crashed);
     this.databases.clear();
@@ -586,7 +588,7 @@ class Database extends EventTarget {
 
   async info(address, options = {}) {
     return this.#call(OP.info, options, (w) => w.raw(bytesOf(address, "an address")), (r) => {
-      const lines = decoder.decode(r.bytes).split("\n").map((line) => line.trim()).filter((line) => line && !line.startsWith("#"));
+      const lines = lenient.decode(r.bytes).split("\n").map((line) => line.trim()).filter((line) => line && !line.startsWith("#"));
       return Object.fromEntries(lines.map((line) => { const colon = line.indexOf(":"); return [line.slice(0, colon), line.slice(colon + 1)]; }));
     });
   }
@@ -703,6 +705,7 @@ class Stream {
   #message = null; // what has come last
   #left = 0; // items in it that have not been given yet
   #last = false; // nothing comes after it
+  #given = false; // up: return or throw was called, perhaps while a next waits
   #deadline = Infinity;
   #queue = Promise.resolve(); // next calls are answered one after the other
   constructor(core, database, op, options, prepare) {
@@ -725,10 +728,12 @@ class Stream {
     try {
       while (this.#left === 0 && !this.#last) await this.#fetch();
       if (this.#left === 0) return { done: true, value: undefined };
+      if (this.#options.signal?.aborted) throw aborted(this.#options.signal); // what has come already is not told after that
       this.#left--;
       return { done: false, value: this.#read(this.#message) };
     } catch (error) {
       await this.#stop();
+      if (this.#given) return { done: true, value: undefined }; // it was ended on purpose, and that is no error
       throw error;
     }
   }
@@ -742,9 +747,11 @@ class Stream {
       if (timeout !== undefined) this.#deadline = performance.now() + milliseconds(timeout, "timeout", Number.MIN_VALUE);
       this.#id = await this.#core.call(this.#database, this.#op, { signal }, fill, (_, id) => id);
       this.#read = read;
+      if (this.#given) return this.#stop(); // before it had a number to be stopped by
     }
     const left = this.#deadline === Infinity ? {} : { timeout: Math.max(this.#deadline - performance.now(), 0.001) };
     await this.#core.call(this.#database, OP.next, { signal, ...left }, (w) => w.u32(this.#id), (r) => {
+      if (this.#given) return;
       this.#last = r.u8() === 1;
       this.#left = r.u32();
       this.#message = r;
@@ -762,11 +769,13 @@ class Stream {
   }
 
   async return(value) {
+    this.#given = true;
     await this.#stop();
     return { done: true, value };
   }
 
   async throw(error) {
+    this.#given = true;
     await this.#stop();
     throw error;
   }
@@ -801,7 +810,7 @@ export async function connect(url, options) {
 function within(promise, signal, timeout) {
   if (!signal && timeout === undefined) return promise;
   return new Promise((resolve, reject) => {
-    const timer = timeout === undefined ? undefined : setTimeout(() => reject(problem("TIMEOUT", "the client could not be loaded in time")), timeout);
+    const timer = timeout === undefined ? undefined : setTimeout(() => reject(problem("TIMEOUT", "the client could not be loaded in time")), Math.min(timeout, 2 ** 31 - 1)); // a longer one would be over at once
     const abort = () => reject(aborted(signal));
     signal?.addEventListener("abort", abort, { once: true });
     promise.then(resolve, reject).finally(() => {
