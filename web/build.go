@@ -41,7 +41,7 @@ func build(ctx context.Context, source string) (files map[string][]byte, err err
 	}
 	defer func() {
 		if err != nil {
-			err = &UnavailableError{Reason: "the client for browsers cannot be built: " + err.Error()}
+			err = &UnavailableError{Reason: "the client for browsers cannot be built: " + err.Error() + "\n" + remedy}
 		}
 	}()
 	dir, err := os.MkdirTemp("", "quoit-wasm-")

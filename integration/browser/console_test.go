@@ -99,6 +99,11 @@ func TestATypedKeyLandsOnItsOwner(t *testing.T) {
 			t.Errorf("%q: the peg stands at %v degrees, want %v", key, turn, want)
 		}
 	}
+	// Half a character is no key: it lies nowhere, and the page goes on.
+	value[any](p, `(() => { const field = document.querySelector("#find-key"); field.value = "\ud800"; field.dispatchEvent(new Event("input", { bubbles: true })); })()`)
+	p.until("no key to lie anywhere", `document.querySelector(".peg").getAttribute("visibility") === "hidden"`)
+	p.fill("#find-key", "a")
+	p.says("#find-answer", "Position ")
 	p.fill("#find-key", "")
 	p.until("the peg to be taken away", `document.querySelector(".peg").getAttribute("visibility") === "hidden" && document.querySelectorAll(".owned .one").length === 0`)
 }

@@ -52,3 +52,29 @@ func TestNodesKeepTheirColours(t *testing.T) {
 		{again + `p.assign("many", Array.from({ length: 23 }, (_, i) => "h:" + i)); return ["h:9", "h:10", "h:22"].map((a) => p.numberOf(a) + p.colour(a))`, list{"10n9", "11n0", "23n2"}},
 	}.hold(t, tab)
 }
+
+// TestASaveThatComesLate: another key was chosen meanwhile. That one stays, with its own
+// value, and a failure says which key it is about.
+func TestASaveThatComesLate(t *testing.T) {
+	s := start(t, 1)
+	tab := s.browser().blank("/test.html")
+	eval[any](tab, `window.f = await import("/console/format.js"); const { newEditor } = await import("/console/editor.js");
+		window.into = document.body.appendChild(document.createElement("div"));
+		window.editor = newEditor(into, { wrote() {}, deleted() {}, shown() {} });
+		editor.use({
+			ownerOf: () => ({ position: 0, owner: "h:1" }), ttl: async () => null, getVersion: async (key) => ({ value: key, version: 5n }),
+			compareAndPut: () => new Promise((resolve, reject) => { window.answer = { resolve, reject }; }),
+		});
+		window.late = async (end) => {
+			await editor.open(f.toBytes("a"));
+			into.querySelector("form").requestSubmit();
+			await editor.open(f.toBytes("b"));
+			end(answer);
+			await new Promise((resolve) => { setTimeout(resolve, 10); }); // all that follows from it
+			return [into.querySelector("h3").textContent, into.querySelector("textarea").value, into.querySelector(".message").textContent];
+		}`)
+	conversation{
+		{`return await late(({ resolve }) => resolve(6n))`, list{"b", "b", ""}},
+		{`return await late(({ reject }) => reject(new Error("nobody answers")))`, list{"b", "b", "a was not saved, or nobody knows: nobody answers"}},
+	}.hold(t, tab)
+}

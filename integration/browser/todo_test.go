@@ -72,3 +72,21 @@ func TestTwoTabsStayInStepWhileANodeJoins(t *testing.T) {
 		t.Errorf("the cluster has %d items, the tabs show %d", n, len(want)-1)
 	}
 }
+
+// TestWhatIsNoItemEndsNoList: a value under such a key that another program has written is
+// left out. One of them ended the list in every tab.
+func TestWhatIsNoItemEndsNoList(t *testing.T) {
+	s := newSite(t, 1)
+	for key, value := range map[string]string{"todo:1": "no JSON", "todo:2": "null", "todo:3": `{"text":"an item","done":true}`} {
+		s.put(key, value)
+	}
+	p := s.browser().blank("/todo/")
+	p.until("the item", `document.querySelectorAll("#list li").length === 1`)
+	s.put("todo:4", "7")
+	s.put("todo:5", `{"text":"another","done":false}`)
+	p.until("the other item", `document.querySelectorAll("#list span").length > 1`)
+	if got := items(p); !slices.Contains(got, "an item x") || !slices.Contains(got, "another") {
+		t.Errorf("the list shows %q", got)
+	}
+	p.says("#state", "Kept by 1 node.")
+}

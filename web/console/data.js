@@ -55,6 +55,7 @@ export function newData({ choose, changed }) {
     const { signal } = walk = new AbortController();
     prefix = wanted;
     fail(null);
+    if (!db) return; // use lists what was asked for meanwhile
     clear();
     if (live.checked) await Promise.race([follow(turn), new Promise((resolve) => setTimeout(resolve, watchWait))]);
     if (!signal.aborted) await load();

@@ -25,6 +25,7 @@ export function newEditor(into, { wrote, deleted, shown }) {
   /** Shows a key as it is now; null begins a new one. */
   async function open(wanted) {
     const turn = ++reading;
+    at.form.removeAttribute("aria-busy");
     key = wanted;
     tell("");
     at.form.hidden = false;
@@ -122,16 +123,17 @@ export function newEditor(into, { wrote, deleted, shown }) {
       tell(`Not saved: ${error.message}.`, "bad");
       return;
     }
+    const turn = reading;
     busy(true);
     try {
       if (force) await db.put(name, value, options);
       const next = force ? (await db.getVersion(name, { as: "bytes" }))?.version ?? 0n : await db.compareAndPut(name, value, version, options);
       wrote(name, value, next);
-      const turn = reading;
       const left = await ttlOf(name);
       if (turn === reading) saved(name, value, next, left);
     } catch (error) {
-      refused(error, name);
+      if (turn === reading) refused(error, name);
+      else tell(`${line(name, 60)} was not saved, or nobody knows: ${error.message}`, "bad"); // another key is shown by now
     }
     busy(false);
   }
@@ -164,13 +166,15 @@ export function newEditor(into, { wrote, deleted, shown }) {
   async function remove() {
     const name = key;
     if (!await confirmed(name)) return;
+    const turn = reading;
     busy(true);
     try {
       const found = await db.delete(name);
       deleted(name);
-      close(found > 0 ? `Deleted ${line(name, 60)}.` : `${line(name, 60)} was gone already.`);
+      if (turn === reading) close(found > 0 ? `Deleted ${line(name, 60)}.` : `${line(name, 60)} was gone already.`);
     } catch (error) {
-      tell(error.code === "OUTCOME_UNKNOWN" ? `Nobody knows whether it was deleted: ${error.message}` : `Not deleted: ${error.message}`, "bad");
+      const what = turn === reading ? "" : `${line(name, 60)}: `; // another key may be shown by now
+      tell(what + (error.code === "OUTCOME_UNKNOWN" ? `Nobody knows whether it was deleted: ${error.message}` : `Not deleted: ${error.message}`), "bad");
     }
     busy(false);
   }
@@ -178,6 +182,7 @@ export function newEditor(into, { wrote, deleted, shown }) {
   function close(words) {
     key = null;
     reading++;
+    at.form.removeAttribute("aria-busy");
     at.form.hidden = true;
     at.empty.hidden = false;
     say(at.empty, words);

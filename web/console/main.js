@@ -62,7 +62,9 @@ async function open() {
   db.addEventListener("topology", ({ detail }) => takeTopology(detail));
   db.addEventListener("route", ({ detail }) => routes.note(detail));
   db.addEventListener("error", ({ detail }) => {
-    if (detail.code === "CRASHED") open(); // the client has ended; a new one takes its place
+    if (detail.code !== "CRASHED") return;
+    db = null; // the client has ended; a new one takes its place
+    open();
   });
   connection.open(db);
   editor.use(db);
@@ -135,7 +137,14 @@ function land(key) {
   showPlace();
 }
 
-const placeOfLanded = () => (db && landed !== null ? db.ownerOf(landed) : null);
+/** Where the key on the ring lies; null for none, and for what can be no key. */
+function placeOfLanded() {
+  try {
+    return db && landed !== null ? db.ownerOf(landed) : null;
+  } catch {
+    return null;
+  }
+}
 const ownerOfLanded = () => placeOfLanded()?.owner ?? null;
 
 function showPlace() {

@@ -30,8 +30,8 @@ export function followStatus(tell) {
     busy = true;
     const report = await fetchStatus();
     busy = false;
+    if (!document.hidden) timer = setTimeout(ask, every); // whatever becomes of this one
     take(report);
-    if (!document.hidden) timer = setTimeout(ask, every);
   }
   function take(report) {
     if (report.cluster) {

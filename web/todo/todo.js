@@ -18,7 +18,7 @@ async function main() {
   for (const event of ["topology", "disconnect", "reconnect"]) db.addEventListener(event, showState);
   document.getElementById("add").addEventListener("submit", add);
   for await (const change of db.watch("todo:", { state: true })) {
-    if (change.type === "put") show(change);
+    if (change.type === "put") try { show(change); } catch { forget(change.key); } // what is no item is not shown
     if (change.type === "delete") forget(change.key);
   }
 }
