@@ -75,7 +75,7 @@ func TestWaitingEndsInTimeAndWithItsContext(t *testing.T) {
 	if err == nil {
 		t.Fatal("no error")
 	}
-	mustSay(t, err.Error(), "a miracle", "in vain", "refused")
+	mustSay(t, err.Error(), "a miracle", "in vain", "no manager answers")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := f.until(ctx, "a miracle", waitLimit, serving(3)); !errors.Is(err, context.Canceled) {
