@@ -19,8 +19,8 @@
  *
  * Rules that hold everywhere:
  *
- * - Nothing throws at once; what is wrong with the arguments rejects the promise
- *   with an {@link ArgumentError}.
+ * - What returns a promise never throws at once; what is wrong with the arguments
+ *   rejects it with an {@link ArgumentError}. Only ownerOf throws.
  * - Bytes that are passed in may be changed as soon as the call has returned its
  *   promise. Bytes that come out belong to the caller.
  * - Text is UTF-8. What is not, and was asked for as text, is a {@link NotTextError},
@@ -321,7 +321,8 @@ export interface Database<D extends As = "bytes"> extends EventTarget {
   readonly topology: Topology;
   /** Asks the cluster for its topology now. That is never needed for correctness. */
   refreshTopology(options?: CallOptions): Promise<Topology>;
-  /** Where a key lies and who owns it, by the topology in use. Asks nobody. */
+  /** Where a key lies and who owns it, by the topology in use. Asks nobody; throws an
+   * {@link ArgumentError}, or a {@link ClosedError} when the database is closed. */
   ownerOf(key: Key): Place;
   /** What a node says about itself: `{ name: value }`, all text; see INFO in docs/protocol.md. */
   info(address: string, options?: CallOptions): Promise<Record<string, string>>;
