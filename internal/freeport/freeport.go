@@ -3,9 +3,10 @@
 //
 // What it promises: an address that nobody listened on a moment ago, from a range
 // that systems do not take the source ports of outgoing connections from, and never
-// the same one twice, nor in another process that asks here while this one lives. The
-// port one hundred above, where servers have their admin listener, is taken along. What
-// it cannot promise: that nobody else begins to listen there before the server does.
+// the same one twice, nor in another process that asks here while this one lives. The ports
+// eighty and one hundred above, where nodes have their gateway and servers their admin
+// listener, are taken along. What it cannot promise: that nobody else begins to listen
+// there before the server does.
 package freeport
 
 import (
@@ -25,7 +26,8 @@ const (
 	last  = 32767
 	tries = 1000
 
-	admin = 100 // how far above a server's port its admin listener is
+	gateway = 80  // how far above a node's port its own gateway is, where nobody says otherwise
+	admin   = 100 // how far above a server's port its admin listener is
 )
 
 var (
@@ -39,7 +41,7 @@ func Address() (string, error) {
 	defer mu.Unlock()
 	for range tries {
 		port := first + rand.IntN(last-admin-first+1)
-		if take(port) && take(port+admin) {
+		if take(port) && take(port+gateway) && take(port+admin) {
 			return loopback(port), nil
 		}
 	}

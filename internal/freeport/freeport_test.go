@@ -75,7 +75,7 @@ func TestAPortThatAnotherProcessWasGivenIsNotTaken(t *testing.T) {
 	t.Fatal("no free port")
 }
 
-func TestTheAdminPortIsTakenAlong(t *testing.T) {
+func TestThePortsOfAdminAndGatewayAreTakenAlong(t *testing.T) {
 	giveBack(t)
 	address, err := Address()
 	if err != nil {
@@ -88,7 +88,7 @@ func TestTheAdminPortIsTakenAlong(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if take(port) || take(port+admin) {
-		t.Errorf("%s or the port one hundred above can be taken again", address)
+	if take(port) || take(port+gateway) || take(port+admin) {
+		t.Errorf("%s or the port eighty or one hundred above can be taken again", address)
 	}
 }
