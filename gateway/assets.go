@@ -58,6 +58,9 @@ func kinds() map[string]string {
 	}
 }
 
+// fileTime is how long a browser may take over a file: a megabyte at 30 kbit a second.
+const fileTime = 5 * time.Minute
+
 func newAssets(files fs.FS) http.Handler {
 	a, types := &assets{files: files}, kinds()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -101,6 +104,9 @@ func (a *assets) serve(w http.ResponseWriter, r *http.Request, name, kind string
 	h.Set("ETag", tag)
 	h.Set("Content-Type", kind)
 	h.Set("Cache-Control", "no-cache")
+	// A link that is too slow for this one file is not too slow for keys and values. A
+	// writer without deadlines has none to put off.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(fileTime))
 	http.ServeContent(w, r, name, time.Time{}, f)
 }
 

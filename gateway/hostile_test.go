@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -217,6 +218,29 @@ func (b *building) Open(name string) (fs.File, error) {
 
 func (b *building) Error() string               { return "not now" }
 func (b *building) Unavailable() (string, bool) { return "run task wasm", b.soon }
+
+// patient notes until when an answer may take.
+type patient struct {
+	*httptest.ResponseRecorder
+	until time.Time
+}
+
+func (p *patient) SetWriteDeadline(t time.Time) error {
+	p.until = t
+	return nil
+}
+
+// TestASlowLinkGetsTheClientAllTheSame: the bound of answers in general would cut a
+// megabyte off below 300 kbit/s, each time at the same place.
+func TestASlowLinkGetsTheClientAllTheSame(t *testing.T) {
+	w := &patient{ResponseRecorder: httptest.NewRecorder()}
+	before := time.Now()
+	files := fstest.MapFS{"quoit.wasm": {Data: []byte("\x00asm")}}
+	newAssets(files).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/quoit.wasm", nil))
+	if w.Code != http.StatusOK || w.until.Before(before.Add(fileTime)) {
+		t.Errorf("status %d, to be sent until %s after %s", w.Code, w.until, before)
+	}
+}
 
 // TestAFileThatIsNotBuilt is answered with what to do, or when to ask again; and a file
 // that was served before is not mixed up with another of its name and size.
