@@ -61,6 +61,7 @@ func TestTheClientStaysSmall(t *testing.T) {
 // TestTheUnitTestsInWebAssembly: what pages link is tested as they link it, the golden
 // vectors of the ring among it.
 func TestTheUnitTestsInWebAssembly(t *testing.T) {
+	t.Parallel()
 	need.Program(t, "node")
 	home := strings.TrimSpace(golang(t, nil, "env", "GOROOT"))
 	// What these tests need beside Go, no page has: they skip then.

@@ -67,6 +67,7 @@ func TestWhatAnErrorIs(t *testing.T) {
 // TestWaitsThatEnd by a signal, by time, by close and by a connection that breaks: who
 // has asked for something to be changed learns that it may have been.
 func TestWaitsThatEnd(t *testing.T) {
+	t.Parallel() // It waits most of the time.
 	s := start(t, 2)
 	tab := s.browser().open("/test.html")
 	eval[bool](tab, caught)
@@ -139,6 +140,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 
 // TestNobodyThere: a page tries for as long as it was told to.
 func TestNobodyThere(t *testing.T) {
+	t.Parallel() // It waits most of the time.
 	s := start(t, 1)
 	tab := s.browser().open("/test.html")
 	tab.allow("WebSocket connection to")
