@@ -23,17 +23,20 @@ type fakeWatch struct {
 	conn   net.Conn
 	what   protocol.Watch
 	ranges []fakeRange
-	queue  [][]byte
-	told   uint64        // all up to this version was written when the queue was last empty
+	queue  []fakePush
 	wake   chan struct{} // capacity 1
 	closed bool
 }
+
+// fakePush is a push on its way, and what is left of it if all that was to be told
+// before it is dropped: nothing, mostly.
+type fakePush struct{ raw, left []byte }
 
 // fakeRange is what a fakeWatch tells. Of one that is not live nothing is told
 // until the queue, which was too long, has been written.
 type fakeRange struct {
 	ring.Range
-	version uint64
+	version uint64 // all up to it was written; 0: nothing was
 	live    bool
 }
 
@@ -86,7 +89,15 @@ func (n *FakeNode) answerWatch(w *fakeWatch, what protocol.Watch) {
 
 func (w *fakeWatch) push(pushes ...protocol.Push) {
 	for _, p := range pushes {
-		w.queue = append(w.queue, p.Append(nil))
+		next := fakePush{raw: p.Append(nil)}
+		switch p.Kind {
+		case protocol.PushWatching:
+			next.left = next.raw
+		case protocol.PushMoved:
+			p.Version = 0
+			next.left = p.Append(nil)
+		}
+		w.queue = append(w.queue, next)
 	}
 	w.nudge()
 }
@@ -109,7 +120,7 @@ func (w *fakeWatch) write() {
 				return
 			}
 			if len(w.queue) == 0 {
-				w.told = f.version
+				w.drained()
 				w.again()
 			}
 			if len(w.queue) == 0 {
@@ -119,9 +130,18 @@ func (w *fakeWatch) write() {
 			next := w.queue[0]
 			w.queue = w.queue[1:]
 			f.mu.Unlock()
-			if _, err := w.conn.Write(next); err != nil {
+			if _, err := w.conn.Write(next.raw); err != nil {
 				return
 			}
+		}
+	}
+}
+
+// drained notes that all has been written.
+func (w *fakeWatch) drained() {
+	for i := range w.ranges {
+		if w.ranges[i].live {
+			w.ranges[i].version = w.node.cluster.version
 		}
 	}
 }
@@ -152,7 +172,10 @@ func (w *fakeWatch) catchUp(r ring.Range, since uint64) {
 	}
 	version := f.version
 	w.push(protocol.Push{Kind: protocol.PushSynced, ID: id, Start: uint32(r.Start), End: uint32(r.End), Version: version})
-	w.ranges = append(w.ranges, fakeRange{r, version, true})
+	if since == 0 && !w.what.State {
+		since = version // from now on
+	}
+	w.ranges = append(w.ranges, fakeRange{r, since, true}) // until it has been written
 }
 
 func (w *fakeWatch) selects(key string) bool {
@@ -192,14 +215,19 @@ func (f *FakeCluster) changed(key string, c fakeChange) {
 	}
 }
 
+// fallBehind drops what is queued. What has moved is still said: of that not all has
+// been told, then.
 func (w *fakeWatch) fallBehind() {
-	w.queue = nil
+	var left []fakePush
+	for _, p := range w.queue {
+		if p.left != nil {
+			left = append(left, fakePush{p.left, p.left})
+		}
+	}
+	w.queue = left
 	w.push(protocol.Push{Kind: protocol.PushBehind, ID: w.what.ID})
 	for i := range w.ranges {
-		r := &w.ranges[i]
-		if r.live {
-			r.live, r.version = false, w.told
-		}
+		w.ranges[i].live = false
 	}
 }
 

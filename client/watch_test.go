@@ -394,7 +394,7 @@ func (n *FakeNode) refuse(times int, message string, plain bool) {
 			return
 		}
 		if plain {
-			w.queue = append(w.queue, []byte("-"+message+"\r\n"))
+			w.queue = append(w.queue, fakePush{raw: []byte("-" + message + "\r\n")})
 			w.nudge()
 			return
 		}

@@ -49,7 +49,7 @@ func TestANodeThatTalksNonsense(t *testing.T) {
 						w.node.answerWatch(w, what)
 						return
 					}
-					w.queue = append(w.queue, []byte(answer))
+					w.queue = append(w.queue, fakePush{raw: []byte(answer)})
 					w.nudge()
 				})
 				v := view(t, ctx, c, "a", WatchOptions{})
@@ -58,7 +58,7 @@ func TestANodeThatTalksNonsense(t *testing.T) {
 				wantIs(t, v.end(), context.Canceled)
 
 				f.Node(1).OnWatch(func(w *fakeWatch, _ protocol.Watch) {
-					w.queue = append(w.queue, []byte(answer))
+					w.queue = append(w.queue, fakePush{raw: []byte(answer)})
 					w.nudge()
 				})
 				var last error
@@ -82,7 +82,7 @@ func TestPushesThatAreUnusual(t *testing.T) {
 		f.Node(1).OnWatch(func(w *fakeWatch, what protocol.Watch) {
 			switch times++; times {
 			case 1:
-				w.queue = append(w.queue, []byte("*2\r\n$7\r\nweather\r\n$4\r\nfair\r\n"))
+				w.queue = append(w.queue, fakePush{raw: []byte("*2\r\n$7\r\nweather\r\n$4\r\nfair\r\n")})
 				w.push(protocol.Push{Kind: protocol.PushPong}, protocol.Push{Kind: protocol.PushWatching, ID: what.ID})
 				for _, r := range what.Ranges {
 					w.push(protocol.Push{Kind: protocol.PushMoved, ID: what.ID, Start: r.Start, End: r.End, Epoch: 1})
