@@ -19,7 +19,8 @@ import (
 type Config struct {
 	Addr        string     `env:"QUOIT_GATEWAY_ADDR" envDefault:"127.0.0.1:7480" help:"address to listen on for HTTP and WebSocket" want:"host:port, such as 127.0.0.1:7480"`
 	RedisAddr   string     `env:"QUOIT_GATEWAY_REDIS_ADDR" envDefault:"127.0.0.1:7479" help:"address to listen on for Redis clients that see the whole cluster; off for none" want:"host:port or off"`
-	AdminAddr   string     `env:"QUOIT_GATEWAY_ADMIN_ADDR" help:"health, metrics and profiles; loopback with the port one hundred above if empty, off for none" want:"host:port or off"`
+	AdminAddr   string     `env:"QUOIT_GATEWAY_ADMIN_ADDR" help:"health, metrics and, over loopback alone, profiles; loopback with the port one hundred above if empty, off for none" want:"host:port or off"`
+	AdminHosts  List       `env:"QUOIT_ADMIN_HOSTS" help:"names under which the admin listener is reached (the Host of a request), parted by commas, beside IP addresses, localhost and names without a dot" want:"node-1.example.org,node-2.example.org"`
 	ManagerAddr string     `env:"QUOIT_MANAGER_ADDR" envDefault:"127.0.0.1:7400" help:"address of the manager" want:"host:port, such as 127.0.0.1:7400"`
 	Seeds       List       `env:"QUOIT_GATEWAY_SEEDS" help:"addresses of nodes to learn the cluster from, parted by commas, beside the manager" want:"host:port,host:port"`
 	Origins     List       `env:"QUOIT_GATEWAY_ORIGINS" help:"origins of the pages that may connect, parted by commas; those that QUOIT_GATEWAY_HOSTS stands for if empty" want:"https://app.example.org,https://example.org:8443"`
@@ -57,21 +58,7 @@ type TimeConfig struct {
 }
 
 // List is several words in one variable, parted by commas.
-type List []string
-
-// UnmarshalText parts the words and leaves out empty ones.
-func (l *List) UnmarshalText(text []byte) error {
-	*l = nil
-	for word := range strings.SplitSeq(string(text), ",") {
-		if word = strings.TrimSpace(word); word != "" {
-			*l = append(*l, word)
-		}
-	}
-	return nil
-}
-
-// String is what UnmarshalText reads.
-func (l List) String() string { return strings.Join(l, ",") }
+type List = config.List
 
 // LoadConfig reads the settings from environment variables (config.Environ makes
 // the map). The error names every wrong variable, its value and what would be
@@ -99,6 +86,9 @@ func (c *Config) Validate() error {
 	wrong(c.hasDoor() && !config.Listenable(c.RedisAddr), "RedisAddr", "host:port or off")
 	wrong(config.Listenable(c.RedisAddr) && !c.Open && !config.Loopback(c.RedisAddr), "RedisAddr", config.Closed)
 	wrong(c.AdminAddr != "" && c.AdminAddr != config.Off && !config.Listenable(c.AdminAddr), "AdminAddr", "host:port or off")
+	for _, host := range c.AdminHosts {
+		wrong(!config.HostName(host), "AdminHosts", "names without ports, such as node-1.example.org, parted by commas")
+	}
 	wrong(ring.ValidateAddress(c.ManagerAddr) != nil, "ManagerAddr", "host:port, such as 127.0.0.1:7400")
 	for _, seed := range c.Seeds {
 		wrong(ring.ValidateAddress(seed) != nil, "Seeds", "host:port, such as 127.0.0.1:7401, parted by commas")

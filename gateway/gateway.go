@@ -103,7 +103,7 @@ func Start(ctx context.Context, c Config, s Seams) (*Gateway, error) {
 		}
 	}
 	if at := config.AdminAddr(c.AdminAddr, c.Addr); at != "" {
-		g.admin, err = admin.Listen(admin.Options{Addr: at, Ready: g.Ready, Metrics: g.WriteMetrics})
+		g.admin, err = admin.Listen(admin.Options{Addr: at, Hosts: c.AdminHosts, Ready: g.Ready, Metrics: g.WriteMetrics})
 		if err != nil {
 			return nil, errors.Join(err, front.Close(), closeOf(back))
 		}

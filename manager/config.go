@@ -12,9 +12,10 @@ import (
 // Config is a manager's settings. LoadConfig fills it from the environment; a
 // program that makes one itself starts from DefaultConfig.
 type Config struct {
-	Addr      string `env:"QUOIT_MANAGER_ADDR" envDefault:"127.0.0.1:7400" help:"address to listen on" want:"host:port, such as 127.0.0.1:7400"`
-	AdminAddr string `env:"QUOIT_MANAGER_ADMIN_ADDR" help:"health, metrics and profiles; loopback with the port one hundred above if empty, off for none" want:"host:port or off"`
-	Bucket    string `env:"QUOIT_BUCKET" help:"the cluster's bucket; required" want:"the bucket of the cluster, such as file:///var/lib/quoit/bucket"`
+	Addr       string      `env:"QUOIT_MANAGER_ADDR" envDefault:"127.0.0.1:7400" help:"address to listen on" want:"host:port, such as 127.0.0.1:7400"`
+	AdminAddr  string      `env:"QUOIT_MANAGER_ADMIN_ADDR" help:"health, metrics and, over loopback alone, profiles; loopback with the port one hundred above if empty, off for none" want:"host:port or off"`
+	AdminHosts config.List `env:"QUOIT_ADMIN_HOSTS" help:"names under which the admin listener is reached (the Host of a request), parted by commas, beside IP addresses, localhost and names without a dot" want:"node-1.example.org,node-2.example.org"`
+	Bucket     string      `env:"QUOIT_BUCKET" help:"the cluster's bucket; required" want:"the bucket of the cluster, such as file:///var/lib/quoit/bucket"`
 
 	InitialNodes int           `env:"QUOIT_MANAGER_INITIAL_NODES" envDefault:"1" help:"a new cluster forms when this many nodes have registered"`
 	Join         JoinMode      `env:"QUOIT_MANAGER_JOIN" envDefault:"manual" help:"a node that registers later joins the ring by quoit cluster add (manual) or at once (auto)" want:"manual or auto"`
@@ -71,6 +72,9 @@ func (c *Config) Validate() error {
 	wrong(ok && !c.Open && !config.Loopback(c.Addr), "Addr", config.Closed)
 	wrong(ok && c.AdminAddr == "" && port > 65435, "AdminAddr", "host:port or off, as one hundred above the manager's port is no port")
 	wrong(c.AdminAddr != "" && c.AdminAddr != config.Off && !config.Listenable(c.AdminAddr), "AdminAddr", "host:port or off")
+	for _, host := range c.AdminHosts {
+		wrong(!config.HostName(host), "AdminHosts", "names without ports, such as node-1.example.org, parted by commas")
+	}
 	wrong(c.Bucket == "", "Bucket", "the bucket of the cluster, such as file:///var/lib/quoit/bucket")
 	wrong(c.InitialNodes < 1 || c.InitialNodes > 1024, "InitialNodes", "1 to 1024")
 	wrong(c.MovesPerNode < 1 || c.MovesPerNode > 64, "MovesPerNode", "1 to 64")

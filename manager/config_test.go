@@ -1,9 +1,12 @@
 package manager
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/quoitdb/quoit/internal/config"
 )
 
 func TestDefaultsAreUsable(t *testing.T) {
@@ -13,7 +16,7 @@ func TestDefaultsAreUsable(t *testing.T) {
 	}
 	want := DefaultConfig()
 	want.Bucket = "file:///tmp/bucket"
-	if c != want || c.Addr != "127.0.0.1:7400" || c.Join != JoinManual {
+	if !reflect.DeepEqual(c, want) || c.Addr != "127.0.0.1:7400" || c.Join != JoinManual {
 		t.Errorf("defaults are %+v", c)
 	}
 }
@@ -23,13 +26,14 @@ func TestEverySettingIsRead(t *testing.T) {
 		"QUOIT_BUCKET": "file:///b", "QUOIT_MANAGER_ADDR": "0.0.0.0:9000", "QUOIT_ALLOW_UNAUTHENTICATED": "true",
 		"QUOIT_MANAGER_ADMIN_ADDR": "127.0.0.1:9999", "QUOIT_MANAGER_INITIAL_NODES": "5", "QUOIT_MANAGER_JOIN": "auto",
 		"QUOIT_MANAGER_MOVES_PER_NODE": "7", "QUOIT_MANAGER_NODE_TIMEOUT": "3s", "QUOIT_MANAGER_POLL": "2s",
-		"QUOIT_MANAGER_MAX_CONNECTIONS": "12", "QUOIT_LOG_LEVEL": "debug",
+		"QUOIT_MANAGER_MAX_CONNECTIONS": "12", "QUOIT_LOG_LEVEL": "debug", "QUOIT_ADMIN_HOSTS": "manager.example.org, m.example.org",
 	})
 	want := Config{
 		Addr: "0.0.0.0:9000", AdminAddr: "127.0.0.1:9999", Bucket: "file:///b", InitialNodes: 5, Join: JoinAuto,
 		MovesPerNode: 7, NodeTimeout: 3 * time.Second, Poll: 2 * time.Second, Connections: 12, Open: true, LogLevel: -4,
+		AdminHosts: config.List{"manager.example.org", "m.example.org"},
 	}
-	if err != nil || c != want {
+	if err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }

@@ -224,7 +224,7 @@ func (m *Manager) startAdmin() (stop func() error, err error) {
 	if addr == "" && m.seams.AdminListener == nil {
 		return func() error { return nil }, nil
 	}
-	a, err := admin.Listen(admin.Options{Addr: addr, Listener: m.seams.AdminListener, Ready: m.ready, Metrics: m.writeMetrics})
+	a, err := admin.Listen(admin.Options{Addr: addr, Listener: m.seams.AdminListener, Hosts: m.config.AdminHosts, Ready: m.ready, Metrics: m.writeMetrics})
 	if err != nil {
 		return nil, fmt.Errorf("QUOIT_MANAGER_ADMIN_ADDR: %w", err)
 	}

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -20,17 +23,18 @@ import (
 // Config is a node's settings. LoadConfig fills it from the environment; a
 // program that makes one itself starts from DefaultConfig.
 type Config struct {
-	Addr        string     `env:"QUOIT_NODE_ADDR" envDefault:"127.0.0.1:7401" help:"address to listen on" want:"host:port, such as 127.0.0.1:7401"`
-	Advertise   string     `env:"QUOIT_NODE_ADVERTISE" help:"the node's name in the cluster, dialled by clients and members; the listening address if empty" want:"host:port that others can dial, such as 10.0.0.7:7401"`
-	DataDir     string     `env:"QUOIT_NODE_DATA" help:"folder of this node's log, newest snapshot and identity; required" want:"a folder of this node's own, such as /var/lib/quoit/node-1"`
-	ManagerAddr string     `env:"QUOIT_MANAGER_ADDR" envDefault:"127.0.0.1:7400" help:"address of the manager" want:"host:port, such as 127.0.0.1:7400"`
-	Bucket      string     `env:"QUOIT_BUCKET" help:"the cluster's bucket; required" want:"the bucket of the cluster, such as file:///var/lib/quoit/bucket"`
-	Tokens      int        `env:"QUOIT_NODE_TOKENS" envDefault:"128" help:"tokens on the ring: a bigger machine takes more"`
-	AdminAddr   string     `env:"QUOIT_NODE_ADMIN_ADDR" help:"health, metrics and profiles; loopback with the port one hundred above if empty, off for none" want:"host:port or off"`
-	GatewayAddr string     `env:"QUOIT_NODE_GATEWAY_ADDR" help:"address of a gateway of the node's own, which leads to this node alone and is published; none if empty" want:"host:port, such as 127.0.0.1:7481"`
-	GatewayURL  string     `env:"QUOIT_NODE_GATEWAY_URL" help:"what browsers dial to reach it; the advertised host and the port of the gateway if empty; where it has no path, that of the node's channel is added" want:"a ws:// or wss:// URL, such as wss://node-1.example.org"`
-	Open        bool       `env:"QUOIT_ALLOW_UNAUTHENTICATED" envDefault:"false" help:"listen on an address other than loopback although nobody is authenticated"`
-	LogLevel    slog.Level `env:"QUOIT_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error" want:"debug, info, warn or error"`
+	Addr        string      `env:"QUOIT_NODE_ADDR" envDefault:"127.0.0.1:7401" help:"address to listen on" want:"host:port, such as 127.0.0.1:7401"`
+	Advertise   string      `env:"QUOIT_NODE_ADVERTISE" help:"the node's name in the cluster, dialled by clients and members; the listening address if empty" want:"host:port that others can dial, such as 10.0.0.7:7401"`
+	DataDir     string      `env:"QUOIT_NODE_DATA" help:"folder of this node's log, newest snapshot and identity; required" want:"a folder of this node's own, such as /var/lib/quoit/node-1"`
+	ManagerAddr string      `env:"QUOIT_MANAGER_ADDR" envDefault:"127.0.0.1:7400" help:"address of the manager" want:"host:port, such as 127.0.0.1:7400"`
+	Bucket      string      `env:"QUOIT_BUCKET" help:"the cluster's bucket; required" want:"the bucket of the cluster, such as file:///var/lib/quoit/bucket"`
+	Tokens      int         `env:"QUOIT_NODE_TOKENS" envDefault:"128" help:"tokens on the ring: a bigger machine takes more"`
+	AdminAddr   string      `env:"QUOIT_NODE_ADMIN_ADDR" help:"health, metrics and, over loopback alone, profiles; loopback with the port one hundred above if empty, off for none" want:"host:port or off"`
+	AdminHosts  config.List `env:"QUOIT_ADMIN_HOSTS" help:"names under which the admin listener is reached (the Host of a request), parted by commas, beside IP addresses, localhost and names without a dot" want:"node-1.example.org,node-2.example.org"`
+	GatewayAddr string      `env:"QUOIT_NODE_GATEWAY_ADDR" help:"address of a gateway of the node's own, which leads to this node alone and is published; none if empty" want:"host:port, such as 127.0.0.1:7481"`
+	GatewayURL  string      `env:"QUOIT_NODE_GATEWAY_URL" help:"what browsers dial to reach it; the advertised host and the port of the gateway if empty; where it has no path, that of the node's channel is added" want:"a ws:// or wss:// URL, such as wss://node-1.example.org"`
+	Open        bool        `env:"QUOIT_ALLOW_UNAUTHENTICATED" envDefault:"false" help:"listen on an address other than loopback although nobody is authenticated"`
+	LogLevel    slog.Level  `env:"QUOIT_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error" want:"debug, info, warn or error"`
 
 	AllowOlder bool `env:"QUOIT_ALLOW_OLDER_SNAPSHOT" envDefault:"false" help:"a node whose disk is lost may go on from a snapshot that is known to lack something"`
 	AllowEmpty bool `env:"QUOIT_ALLOW_EMPTY" envDefault:"false" help:"a node whose disk is lost may go on with nothing where the bucket has no snapshot of it that can be used"`
@@ -152,6 +156,9 @@ func (c *Config) Validate() error {
 	wrong(c.Bucket == "", "Bucket", "the bucket of the cluster, such as file:///var/lib/quoit/bucket")
 	wrong(c.Tokens < 1 || c.Tokens > ring.MaxTokens, "Tokens", fmt.Sprintf("1 to %d", ring.MaxTokens))
 	wrong(c.AdminAddr != "" && c.AdminAddr != config.Off && !config.Listenable(c.AdminAddr), "AdminAddr", "host:port or off")
+	for _, host := range c.AdminHosts {
+		wrong(!config.HostName(host), "AdminHosts", "names without ports, such as node-1.example.org, parted by commas")
+	}
 	wrong(c.GatewayAddr != "" && !config.Listenable(c.GatewayAddr), "GatewayAddr", "host:port, such as 127.0.0.1:7481")
 	wrong(!c.Open && config.Listenable(c.GatewayAddr) && !config.Loopback(c.GatewayAddr), "GatewayAddr", config.Closed)
 	wrong(c.GatewayURL != "" && !validGatewayURL(c.GatewayURL), "GatewayURL", "a ws:// or wss:// URL without user, query and fragment, such as wss://node-1.example.org")
@@ -178,6 +185,12 @@ func (c *Config) Validate() error {
 	wrong(c.Watch.History < 1<<20, "History", "1MiB or more, such as 64MiB")
 	wrong(c.Watch.Retention < time.Second, "Retention", "1s or more, such as 10m")
 	return errors.Join(errs...)
+}
+
+// adminHosts are the names of the admin listener; the one that others dial is among them.
+func (c *Config) adminHosts() []string {
+	host, _, _ := net.SplitHostPort(c.Advertise)
+	return append(slices.Clone(c.AdminHosts), strings.ToLower(host))
 }
 
 // limits is what the parser and the commands are held to.

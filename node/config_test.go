@@ -41,6 +41,8 @@ func TestWrongSettingsSayWhatWouldBeRight(t *testing.T) {
 		{"QUOIT_NODE_TOKENS", "0", "1 to 4096"},
 		{"QUOIT_NODE_TOKENS", "many", "whole number"},
 		{"QUOIT_NODE_ADMIN_ADDR", "x", "host:port or off"},
+		{"QUOIT_ADMIN_HOSTS", "node-1:7501", "names without ports"},
+		{"QUOIT_ADMIN_HOSTS", "*.example.org", "names without ports"},
 		{"QUOIT_NODE_GATEWAY_ADDR", "7481", "host:port"},
 		{"QUOIT_NODE_GATEWAY_ADDR", "0.0.0.0:7481", "loopback"},
 		{"QUOIT_NODE_GATEWAY_URL", "wss://example.org", "QUOIT_NODE_GATEWAY_ADDR beside it"},

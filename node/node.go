@@ -207,7 +207,7 @@ func (n *Node) openAdmin() (err error) {
 		return nil
 	}
 	n.admin, err = admin.Listen(admin.Options{
-		Addr: config.AdminAddr(n.config.AdminAddr, n.Addr().String()), Listener: n.seams.AdminListener,
+		Addr: config.AdminAddr(n.config.AdminAddr, n.Addr().String()), Listener: n.seams.AdminListener, Hosts: n.config.adminHosts(),
 		Healthy: n.Err, Ready: n.Ready, Metrics: n.writeMetrics,
 	})
 	return err

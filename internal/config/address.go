@@ -2,7 +2,9 @@ package config
 
 import (
 	"net"
+	"net/url"
 	"strconv"
+	"strings"
 )
 
 const maxPort = 65535
@@ -43,6 +45,13 @@ func AdminAddr(setting, addr string) string {
 		return net.JoinHostPort("127.0.0.1", strconv.Itoa(n+100))
 	}
 	return setting
+}
+
+// HostName says whether text is a name or address as it stands in a Host header, in
+// lower case and without a port.
+func HostName(text string) bool {
+	u, err := url.Parse("http://" + text)
+	return err == nil && text != "" && u.Host == text && u.Port() == "" && text == strings.ToLower(text) && !strings.ContainsAny(text, "*:")
 }
 
 // Port is the number in a host:port, false if there is none.

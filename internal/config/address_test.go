@@ -29,3 +29,14 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 }
+
+func TestHostNames(t *testing.T) {
+	for text, want := range map[string]bool{
+		"node-1.example.org": true, "node-1": true, "10.0.0.7": true,
+		"": false, "node-1:7501": false, "Node-1": false, "*.example.org": false, "https://a": false, "a/b": false, "a@b": false, "[::1]": false,
+	} {
+		if HostName(text) != want {
+			t.Errorf("%q: %v", text, HostName(text))
+		}
+	}
+}

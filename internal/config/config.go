@@ -243,6 +243,23 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
+// List is several words in one variable, parted by commas.
+type List []string
+
+// UnmarshalText parts the words and leaves out empty ones.
+func (l *List) UnmarshalText(text []byte) error {
+	*l = nil
+	for word := range strings.SplitSeq(string(text), ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			*l = append(*l, word)
+		}
+	}
+	return nil
+}
+
+// String is what UnmarshalText reads.
+func (l List) String() string { return strings.Join(l, ",") }
+
 // Bytes is a number of bytes that people write as 64MiB, 1GiB, 500KB or 4096.
 type Bytes int64
 

@@ -7,6 +7,6 @@ import "slices"
 func mistakes() []mistake {
 	return slices.Concat(
 		logMistakes(), engineMistakes(), rangeMistakes(), moveMistakes(),
-		documentMistakes(), snapshotMistakes(), serverMistakes(), clientMistakes(),
+		documentMistakes(), snapshotMistakes(), serverMistakes(), clientMistakes(), securityMistakes(),
 	)
 }
