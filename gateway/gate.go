@@ -9,21 +9,23 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/quoitdb/quoit/internal/places"
 )
 
 // gate counts the connections of both doors, from accept to close, so also those
 // that have not said a word yet. It bounds all of them, and those of one address.
 type gate struct {
-	most, perAddress int
+	most int
 
 	mu    sync.Mutex
-	all   int                // guarded by mu
-	by    map[netip.Addr]int // guarded by mu
+	all   int          // guarded by mu
+	by    places.Count // guarded by mu
 	stats *stats
 }
 
 func newGate(c LimitConfig, s *stats) *gate {
-	return &gate{most: c.Connections, perAddress: c.PerAddress, by: make(map[netip.Addr]int), stats: s}
+	return &gate{most: c.Connections, by: places.Count{Most: c.PerAddress}, stats: s}
 }
 
 // Why the gate lets nobody in. The text is what the client is told.
@@ -39,11 +41,10 @@ func (g *gate) admit(from netip.Addr) error {
 	switch {
 	case g.all >= g.most:
 		return errFull
-	case g.perAddress > 0 && g.by[from] >= g.perAddress:
+	case !g.by.Enter(from):
 		return errTooMany
 	}
 	g.all++
-	g.by[from]++
 	return nil
 }
 
@@ -51,33 +52,13 @@ func (g *gate) release(from netip.Addr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.all--
-	if g.by[from]--; g.by[from] <= 0 {
-		delete(g.by, from)
-	}
+	g.by.Leave(from)
 }
 
 func (g *gate) count() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.all
-}
-
-// addressOf is who connects, without the port. IPv6 counts by the network that
-// one customer usually has: a single machine there has more addresses than
-// anyone can count.
-func addressOf(a net.Addr) netip.Addr {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	ip := tcp.AddrPort().Addr().Unmap()
-	if ip.Is6() && !ip.IsLoopback() {
-		const network = 64
-		if p, err := ip.WithZone("").Prefix(network); err == nil {
-			return p.Masked().Addr()
-		}
-	}
-	return ip
 }
 
 // entrance is a listener behind the gate.
@@ -118,7 +99,7 @@ func (e *entrance) Accept() (net.Conn, error) {
 				return nil, err
 			}
 		}
-		from := addressOf(nc.RemoteAddr())
+		from := places.From(nc.RemoteAddr())
 		if why := e.gate.admit(from); why != nil {
 			e.turnAway(nc, why)
 			continue

@@ -23,6 +23,7 @@ type Config struct {
 	NodeTimeout  time.Duration `env:"QUOIT_MANAGER_NODE_TIMEOUT" envDefault:"5s" help:"a node that has been silent for this long is shown as down, and no move to it starts"`
 	Poll         time.Duration `env:"QUOIT_MANAGER_POLL" envDefault:"1s" help:"how often the document is read and unfinished work looked at again"`
 	Connections  int           `env:"QUOIT_MANAGER_MAX_CONNECTIONS" envDefault:"4096" help:"connections of nodes, tools and clients; one more is told OVERLOADED"`
+	PerAddress   int           `env:"QUOIT_MANAGER_MAX_PER_ADDRESS" envDefault:"0" help:"connections from one address; 0 is no limit: a host with many nodes and tools comes from one"`
 	Open         bool          `env:"QUOIT_ALLOW_UNAUTHENTICATED" envDefault:"false" help:"listen on an address other than loopback although nobody is authenticated"`
 	LogLevel     slog.Level    `env:"QUOIT_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error" want:"debug, info, warn or error"`
 }
@@ -79,6 +80,7 @@ func (c *Config) Validate() error {
 	wrong(c.InitialNodes < 1 || c.InitialNodes > 1024, "InitialNodes", "1 to 1024")
 	wrong(c.MovesPerNode < 1 || c.MovesPerNode > 64, "MovesPerNode", "1 to 64")
 	wrong(c.Connections < 1, "Connections", "1 or more")
+	wrong(c.PerAddress < 0, "PerAddress", "0 or more")
 	wrong(c.NodeTimeout < 100*time.Millisecond, "NodeTimeout", "100ms or more, such as 5s")
 	wrong(c.Poll < 10*time.Millisecond, "Poll", "10ms or more, such as 1s")
 	return errors.Join(errs...)

@@ -211,7 +211,7 @@ func (m *Manager) serve(ctx context.Context, l net.Listener) error {
 	if m.seams.Ready != nil {
 		m.seams.Ready(l.Addr().String())
 	}
-	s := newServer(m, m.config.Connections)
+	s := newServer(m)
 	err := s.accept(ctx, l)
 	cancel()
 	s.close()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/member"
+	"github.com/quoitdb/quoit/internal/places"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -53,11 +55,12 @@ type server struct {
 
 	mu    sync.Mutex
 	conns map[net.Conn]struct{} // guarded by mu
+	from  places.Count          // of those who have a place; guarded by mu
 	count int64                 // of all so far; guarded by mu
 }
 
-func newServer(m *Manager, most int) *server {
-	return &server{m: m, most: most, conns: make(map[net.Conn]struct{})}
+func newServer(m *Manager) *server {
+	return &server{m: m, most: m.config.Connections, conns: make(map[net.Conn]struct{}), from: places.Count{Most: m.config.PerAddress}}
 }
 
 // accept takes connections until ctx ends, or until the listener fails for good.
@@ -83,23 +86,37 @@ func (s *server) accept(ctx context.Context, l net.Listener) error {
 func (s *server) take(ctx context.Context, nc net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	full := len(s.conns) >= s.most
 	if len(s.conns) >= s.most+farewells {
 		_ = nc.Close()
 		return
+	}
+	from, why := places.From(nc.RemoteAddr()), ""
+	switch {
+	case len(s.conns) >= s.most:
+		why = "the manager has as many connections as it may (QUOIT_MANAGER_MAX_CONNECTIONS)"
+	case !s.from.Enter(from):
+		why = "the manager has as many connections from your address as it may (QUOIT_MANAGER_MAX_PER_ADDRESS)"
 	}
 	s.conns[nc] = struct{}{}
 	s.count++
 	c := newConn(s.m, nc, s.count)
 	s.running.Go(func() {
 		defer s.release(nc)
-		if full {
-			c.refuse(&protocol.Error{Code: protocol.OVERLOADED, Message: "the manager has as many connections as it may (QUOIT_MANAGER_MAX_CONNECTIONS); try again later"})
+		if why != "" {
+			c.refuse(&protocol.Error{Code: protocol.OVERLOADED, Message: why + "; try again later"})
 			c.leave()
 			return
 		}
+		defer s.leave(from)
 		c.serve(ctx)
 	})
+}
+
+// leave gives a place of an address back.
+func (s *server) leave(from netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.from.Leave(from)
 }
 
 func (s *server) release(nc net.Conn) {

@@ -182,6 +182,40 @@ func TestTooManyConnections(t *testing.T) {
 	})
 }
 
+// TestOneAddressHasItsPlaces: those of an address over the limit are told why, and
+// places come back.
+func TestOneAddressHasItsPlaces(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	newWorld(t).manager(func(c *Config, s *Seams) { c.PerAddress, s.Listener = 2, l })
+	dial := func() *client {
+		nc, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = nc.Close() })
+		return newClient(t, nc)
+	}
+	first, second := dial(), dial()
+	first.ok("PING")
+	second.ok("PING")
+	over := dial()
+	if got := over.reply(); !strings.HasPrefix(got, "-OVERLOADED ") || !strings.Contains(got, "QUOIT_MANAGER_MAX_PER_ADDRESS") {
+		t.Errorf("got %s", got)
+	}
+	over.expectClosed()
+	first.ok("QUIT")
+	first.expectClosed()
+	deadline := time.Now().Add(time.Minute)
+	for dial().do("PING") != "+PONG" {
+		if time.Now().After(deadline) {
+			t.Fatal("a place that was given back was not given away")
+		}
+	}
+}
+
 // TestErrorsArriveOverTCP: a refusal is read although more was sent behind what is
 // refused, which would make the kernel reset the connection.
 func TestErrorsArriveOverTCP(t *testing.T) {
@@ -263,7 +297,7 @@ func TestPanicEndsOneConnection(t *testing.T) {
 		w := newWorld(t)
 		m := newManager(DefaultConfig(), Seams{Bucket: w.bucket})
 		m.known.Store(nil) // what TOPOLOGY trips over
-		s := newServer(m, 10)
+		s := newServer(m)
 		l := w.net.listen(managerAddr)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)

@@ -82,6 +82,7 @@ func (c *SnapshotConfig) limiter() *rate.Limiter {
 // LimitConfig bounds what clients may take.
 type LimitConfig struct {
 	Connections int          `env:"QUOIT_NODE_MAX_CONNECTIONS" envDefault:"10000" help:"client connections; one more is told OVERLOADED"`
+	PerAddress  int          `env:"QUOIT_NODE_MAX_PER_ADDRESS" envDefault:"0" help:"connections from one address; 0 is no limit: a gateway, and a host with many services, come from one"`
 	Value       config.Bytes `env:"QUOIT_NODE_MAX_VALUE" envDefault:"64MiB" help:"bytes in a value"`
 	InFlight    config.Bytes `env:"QUOIT_NODE_MAX_INFLIGHT" envDefault:"1GiB" help:"bytes of requests and replies in memory, over all connections"`
 }
@@ -173,6 +174,7 @@ func (c *Config) Validate() error {
 	wrong(c.Snapshot.KeepFor < 0, "KeepFor", "0s or more, such as 24h")
 	wrong(c.Snapshot.ArchiveEvery < 100*time.Millisecond, "ArchiveEvery", "100ms or more, such as 10s")
 	wrong(c.Limits.Connections < 1, "Connections", "1 or more")
+	wrong(c.Limits.PerAddress < 0, "PerAddress", "0 or more")
 	wrong(c.Limits.Value < 1 || c.Limits.Value > 512<<20, "Value", "1 to 512MiB")
 	wrong(c.Limits.InFlight < 2*c.Limits.Value || c.Limits.InFlight < 1<<20, "InFlight", "at least 1MiB and twice QUOIT_NODE_MAX_VALUE")
 	wrong(c.Times.Idle < 0, "Idle", "0s or more")

@@ -54,6 +54,7 @@ func TestWrongSettingsSayWhatWouldBeRight(t *testing.T) {
 		{"QUOIT_FSYNC_INTERVAL", "0s", "above 0"},
 		{"QUOIT_WAL_SEGMENT", "1KiB", "1MiB to 4GiB"},
 		{"QUOIT_NODE_MAX_CONNECTIONS", "0", "1 or more"},
+		{"QUOIT_NODE_MAX_PER_ADDRESS", "-1", "0 or more"},
 		{"QUOIT_NODE_MAX_VALUE", "1GiB", "1 to 512MiB"},
 		{"QUOIT_NODE_MAX_VALUE", "huge", "a size such as"},
 		{"QUOIT_NODE_MAX_INFLIGHT", "64MiB", "twice QUOIT_NODE_MAX_VALUE"},

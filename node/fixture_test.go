@@ -183,12 +183,27 @@ type testClient struct {
 
 func (s *solo) dial() *testClient { return dial(s.t, s.listener.Addr().String()) }
 
+// dialFrom is dial from another address of this machine, where it has several.
+func (s *solo) dialFrom(ip string) *testClient {
+	s.t.Helper()
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}
+	nc, err := from.Dial("tcp", s.listener.Addr().String())
+	if err != nil {
+		s.t.Skipf("this machine cannot dial from %s: %v", ip, err)
+	}
+	return talk(s.t, nc)
+}
+
 func dial(t testing.TB, addr string) *testClient {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return talk(t, nc)
+}
+
+func talk(t testing.TB, nc net.Conn) *testClient {
 	t.Cleanup(func() { nc.Close() })
 	_ = nc.SetDeadline(time.Now().Add(time.Minute)) // a test that hangs should say where
 	return &testClient{Conn: nc, t: t, r: bufio.NewReader(nc)}

@@ -41,6 +41,31 @@ func TestOneConnectionTooManyIsToldWhy(t *testing.T) {
 	})
 }
 
+func TestOneAddressCannotTakeAllPlaces(t *testing.T) {
+	s := startSolo(t, soloOptions{config: func(c *Config) { c.Limits.PerAddress = 2 }})
+	a, b := s.dial(), s.dial()
+	a.do("PING")
+	b.do("PING")
+	c := s.dial()
+	if got := c.reply(); !strings.HasPrefix(got, "-OVERLOADED ") || !strings.Contains(got, "QUOIT_NODE_MAX_PER_ADDRESS") {
+		t.Errorf("third connection of an address: %s", got)
+	}
+	c.expectClosed()
+	other := s.dialFrom("127.0.0.2")
+	if got := other.do("PING"); got != "+PONG" {
+		t.Errorf("another address: %s", got)
+	}
+	for _, c := range []*testClient{a, b, other} {
+		c.do("QUIT")
+		c.expectClosed()
+	}
+	waitFor(t, "the addresses to be forgotten", func() bool {
+		s.roster.mu.Lock()
+		defer s.roster.mu.Unlock()
+		return s.roster.from.Addresses() == 0
+	})
+}
+
 // TestTenThousandConnections opens as many as the machine's limit of open files
 // allows (each takes two here), uses all, and sees them all counted and gone.
 func TestTenThousandConnections(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"github.com/quoitdb/quoit/internal/failpoint"
 	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/internal/peer"
+	"github.com/quoitdb/quoit/internal/places"
 	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/keeper"
@@ -223,7 +224,7 @@ func (n *Node) newServer(l net.Listener) *server {
 			version: n.seams.Version, manager: n.config.ManagerAddr, started: n.seams.Now(),
 			fsync: n.config.Log.Fsync, dir: n.config.DataDir, instance: strings.ToLower(rand.Text()),
 		},
-		fail: n.fail, listener: l, stopping: make(chan struct{}), roster: roster{conns: make(map[*conn]struct{})},
+		fail: n.fail, listener: l, stopping: make(chan struct{}), roster: roster{conns: make(map[*conn]struct{}), from: places.Count{Most: n.config.Limits.PerAddress}},
 	}
 }
 

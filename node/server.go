@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/inbox"
+	"github.com/quoitdb/quoit/internal/places"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -46,6 +47,7 @@ type server struct {
 type roster struct {
 	mu     sync.Mutex
 	conns  map[*conn]struct{} // guarded by mu
+	from   places.Count       // guarded by mu
 	gone   totals             // of connections that ended; guarded by mu
 	nextID uint64             // guarded by mu
 	ended  bool               // nobody new comes in; guarded by mu
@@ -97,41 +99,49 @@ func (s *server) accept() {
 
 // welcome starts a connection's goroutine, or tells it that there is no room.
 func (s *server) welcome(nc net.Conn) {
-	c, ended := s.enrol(nc)
+	c, why := s.enrol(nc)
 	switch {
-	case c != nil:
+	case why == nil:
 		s.stats.accepted.Add(1)
 		go c.serve()
-	case ended:
+	case errors.Is(why, errDraining):
 		_ = nc.Close()
 	default:
 		s.stats.refused.Add(1)
-		go s.farewell(nc)
+		go s.farewell(nc, why)
 	}
 }
 
-// enrol adds a connection to the roster, nil when there is no room or the node
-// ends. Unless it ends, one handler is counted, that of the connection or of its
-// farewell.
-func (s *server) enrol(nc net.Conn) (c *conn, ended bool) {
+// Why there is no room. The text is what the client is told.
+var (
+	errFull    = errors.New("the node has as many connections as it may (QUOIT_NODE_MAX_CONNECTIONS)")
+	errTooMany = errors.New("the node has as many connections from your address as it may (QUOIT_NODE_MAX_PER_ADDRESS)")
+)
+
+// enrol adds a connection to the roster, or says why not. Unless the node ends, one
+// handler is counted, that of the connection or of its farewell.
+func (s *server) enrol(nc net.Conn) (*conn, error) {
 	r := &s.roster
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended {
-		return nil, true
+		return nil, errDraining
 	}
 	s.handlers.Add(1)
 	if len(r.conns) >= s.maxConns {
-		return nil, false
+		return nil, errFull
+	}
+	if !r.from.Enter(places.From(nc.RemoteAddr())) {
+		return nil, errTooMany
 	}
 	r.nextID++
-	c = newConn(s, nc, r.nextID)
+	c := newConn(s, nc, r.nextID)
 	r.conns[c] = struct{}{}
-	return c, false
+	return c, nil
 }
 
 // farewell tells a client that there is no room, unless too many are being told.
-func (s *server) farewell(nc net.Conn) {
+func (s *server) farewell(nc net.Conn, why error) {
 	defer s.handlers.Done()
 	defer nc.Close()
 	defer s.farewells.Add(-1)
@@ -139,7 +149,7 @@ func (s *server) farewell(nc net.Conn) {
 		return
 	}
 	_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
-	if _, err := nc.Write(protocol.AppendErrorCode(nil, protocol.OVERLOADED, "the node has as many connections as it may (QUOIT_NODE_MAX_CONNECTIONS)")); err == nil {
+	if _, err := nc.Write(protocol.AppendErrorCode(nil, protocol.OVERLOADED, why.Error())); err == nil {
 		linger(nc, lingerTime)
 	}
 }
@@ -149,6 +159,7 @@ func (s *server) remove(c *conn) {
 	c.tally.fold()
 	s.roster.mu.Lock()
 	delete(s.roster.conns, c)
+	s.roster.from.Leave(places.From(c.nc.RemoteAddr()))
 	s.roster.gone.add(&c.tally)
 	s.roster.mu.Unlock()
 	s.handlers.Done()
