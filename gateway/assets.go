@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"path"
 	"slices"
@@ -30,6 +31,27 @@ func harden(policy func() string, next http.Handler) http.Handler {
 			http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
 			return
 		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// contained counts a panic of a handler, which net/http would only log, and closes its
+// connection, also one that has become a WebSocket.
+func (g *Gateway) contained(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			p := recover()
+			if p == nil {
+				return
+			}
+			if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+				g.stats.panics.Caught(g.log, "a connection", p, "client", r.RemoteAddr, "path", r.URL.Path)
+			}
+			if nc, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+				_ = nc.Close()
+			}
+			panic(http.ErrAbortHandler) // net/http has nothing more to say about that
+		}()
 		next.ServeHTTP(w, r)
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -135,8 +134,7 @@ func (c *channel) run() {
 // client can trigger must not take the others down with it.
 func (c *channel) recovered() {
 	if p := recover(); p != nil {
-		c.gw.stats.panics.Add(1)
-		c.gw.log.Error("a channel panicked and was closed", "node", c.address, "panic", p, "stack", string(debug.Stack()))
+		c.gw.stats.panics.Caught(c.gw.log, "a channel", p, "node", c.address)
 		c.cutOff()
 	}
 	_ = c.node.Close()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -114,8 +113,7 @@ func (v *visitor) serve() {
 // trigger must not take the others down with it.
 func (v *visitor) leave() {
 	if p := recover(); p != nil {
-		v.gw.stats.panics.Add(1)
-		v.gw.log.Error("a connection panicked and was closed", "client", v.nc.RemoteAddr().String(), "panic", p, "stack", string(debug.Stack()))
+		v.gw.stats.panics.Caught(v.gw.log, "a connection", p, "client", v.nc.RemoteAddr().String())
 	}
 	_ = v.nc.Close()
 	v.cancel()

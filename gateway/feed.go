@@ -33,6 +33,7 @@ func (f *feed) run() {
 	defer f.finish()
 	f.gw.stats.feeds.Add(1)
 	defer f.gw.stats.feeds.Add(-1)
+	defer f.contained()
 	f.serve()
 }
 

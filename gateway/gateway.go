@@ -200,7 +200,7 @@ func (g *Gateway) serveHTTP(l net.Listener, files fs.FS) {
 	mux.Handle("/", g.console.pages(newAssets(files)))
 	guard := newGuard(&g.config, l.Addr(), &g.stats)
 	g.http = &http.Server{
-		Handler:           harden(func() string { return g.source.view.Load().policy }, guard.check(mux)),
+		Handler:           harden(func() string { return g.source.view.Load().policy }, g.contained(guard.check(mux))),
 		ReadHeaderTimeout: g.times.Handshake,
 		ReadTimeout:       g.times.Handshake,
 		WriteTimeout:      keepAlive,

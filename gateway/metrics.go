@@ -7,21 +7,23 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 
+	"github.com/quoitdb/quoit/internal/contain"
 	"github.com/quoitdb/quoit/protocol"
 )
 
 // stats counts what happens.
 type stats struct {
-	accepted, refusedFull, refusedAddress         atomic.Uint64
-	wrongHost, wrongOrigin, wrongProtocol         atomic.Uint64
-	notMember, unreachable                        atomic.Uint64
-	channels, watching, feeds, redis              atomic.Int64
-	commands                                      [256]atomic.Uint64 // by protocol.Command
-	denied, errors, messagesIn, messagesOut       atomic.Uint64
-	bytesIn, bytesOut                             atomic.Uint64
-	cutIdle, cutSlowReader, cutSlowRequest        atomic.Uint64
-	cutProtocol, cutHTTP, cutBudget, cutPing      atomic.Uint64
-	cutNode, cutUnknown, panics, drained, aborted atomic.Uint64
+	accepted, refusedFull, refusedAddress    atomic.Uint64
+	wrongHost, wrongOrigin, wrongProtocol    atomic.Uint64
+	notMember, unreachable                   atomic.Uint64
+	channels, watching, feeds, redis         atomic.Int64
+	commands                                 [256]atomic.Uint64 // by protocol.Command
+	denied, errors, messagesIn, messagesOut  atomic.Uint64
+	bytesIn, bytesOut                        atomic.Uint64
+	cutIdle, cutSlowReader, cutSlowRequest   atomic.Uint64
+	cutProtocol, cutHTTP, cutBudget, cutPing atomic.Uint64
+	cutNode, cutUnknown, drained, aborted    atomic.Uint64
+	panics                                   contain.Panics
 }
 
 func (s *stats) refused(why error) {
@@ -73,7 +75,7 @@ func (g *Gateway) WriteMetrics(w io.Writer) {
 
 type counter struct {
 	name  string
-	value *atomic.Uint64
+	value interface{ Load() uint64 }
 }
 
 func (s *stats) counters() []counter {

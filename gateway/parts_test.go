@@ -5,7 +5,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -153,12 +157,49 @@ func TestAPanicEndsOneChannel(t *testing.T) {
 	if got := p.reply(); !strings.HasPrefix(got, "closed") {
 		t.Errorf("the page hears %s", got)
 	}
-	if got := g.redis().do("SET", "k", "v"); got != "+OK" {
-		t.Errorf("the other door: %s", got)
-	}
 	waitFor(t, "the end of it", func() bool { return g.stats.channels.Load() == 0 })
-	if g.stats.panics.Swap(0) != 1 || !strings.Contains(g.logs.String(), "a bug") {
-		t.Errorf("not counted, or not logged:\n%s", g.logs)
+	g.survived(1)
+}
+
+// A goroutine of a WebSocket panics, of those that the channel itself does not look after.
+func TestAPanicEndsOneWebSocket(t *testing.T) {
+	_, g := both(t, 1, options{})
+	page := g.open("/v1/cluster")
+	waitFor(t, "the feed", func() bool { return g.stats.feeds.Load() == 1 })
+	g.roster.each(func(x guest) { x.(*feed).spawn(func() { panic("a bug") }) })
+	if all, err := io.ReadAll(messages{page}); err == nil {
+		t.Errorf("the page hears %q and an end in order", all)
+	}
+	waitFor(t, "the end of it", func() bool { return g.stats.feeds.Load() == 0 })
+	g.survived(1)
+}
+
+// brokenFiles are assets that bring a bug to light.
+type brokenFiles struct{}
+
+func (brokenFiles) Open(string) (fs.File, error) { panic("a bug") }
+
+func TestAPanicEndsOneHTTPRequest(t *testing.T) {
+	_, g := both(t, 1, options{seams: func(s *Seams) { s.Assets = brokenFiles{} }})
+	res, err := http.Get("http://" + g.Addr() + "/quoit.js")
+	if err == nil {
+		_ = res.Body.Close()
+		t.Errorf("the answer is %s", res.Status)
+	}
+	g.survived(1)
+}
+
+// survived wants so many panics to have been counted and logged, and others to be served.
+func (f *fixture) survived(panics uint64) {
+	f.t.Helper()
+	if got := f.redis().do("SET", "k", "v"); got != "+OK" {
+		f.t.Errorf("the other door: %s", got)
+	}
+	var metrics bytes.Buffer
+	f.WriteMetrics(&metrics)
+	want := fmt.Sprintf(`quoit_gateway_connections_cut_total{why="panic"} %d`, panics)
+	if !strings.Contains(metrics.String(), want) || f.stats.panics.Asked() != panics || !strings.Contains(f.logs.String(), "a bug") {
+		f.t.Errorf("not counted, or not logged:\n%s\n%s", &metrics, f.logs)
 	}
 }
 
@@ -177,7 +218,7 @@ func TestAPanicEndsOneRedisClient(t *testing.T) {
 		t.Error("an answer came")
 	}
 	g.roster.busy.Wait()
-	if g.stats.panics.Load() != 1 {
+	if g.stats.panics.Asked() != 1 {
 		t.Error("not counted")
 	}
 }

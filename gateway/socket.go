@@ -124,7 +124,19 @@ func (s *socket) spawn(task func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.sealed {
-		s.tasks.Go(task)
+		s.tasks.Go(func() {
+			defer s.contained()
+			task()
+		})
+	}
+}
+
+// contained ends the socket when one of its goroutines has panicked: a bug that one
+// client can trigger must not take the others down with it.
+func (s *socket) contained() {
+	if p := recover(); p != nil {
+		s.gw.stats.panics.Caught(s.gw.log, "a WebSocket", p, "client", s.nc.RemoteAddr().String())
+		s.cutOff()
 	}
 }
 

@@ -3,7 +3,9 @@ package integration
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/client"
+	"github.com/quoitdb/quoit/internal/contain"
 	"github.com/quoitdb/quoit/internal/failpoint"
 	"github.com/quoitdb/quoit/internal/freeport"
 	"github.com/quoitdb/quoit/internal/oracle"
@@ -132,8 +135,14 @@ func (f *fleet) process(command string, env ...string) *process {
 	}
 	f.t.Cleanup(func() {
 		p.stop()
+		log, err := os.ReadFile(p.log)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			f.t.Error(err)
+		}
+		if err := contain.Told(log); err != nil {
+			f.t.Errorf("%s: %v", p.name, err)
+		}
 		if f.t.Failed() {
-			log, _ := os.ReadFile(p.log)
 			f.t.Logf("log of %s:\n%s", p.name, tail(log, 6000))
 		}
 	})

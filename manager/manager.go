@@ -15,6 +15,7 @@ import (
 	"github.com/quoitdb/quoit/internal/admin"
 	"github.com/quoitdb/quoit/internal/cluster"
 	"github.com/quoitdb/quoit/internal/config"
+	"github.com/quoitdb/quoit/internal/contain"
 	"github.com/quoitdb/quoit/internal/failpoint"
 	"github.com/quoitdb/quoit/internal/peer"
 	"github.com/quoitdb/quoit/snapshot/bucket"
@@ -49,7 +50,8 @@ type Manager struct {
 	doors   bell // a node may be let into the ring
 
 	known   atomic.Pointer[picture] // the newest document that this manager has seen
-	trouble atomic.Pointer[error]   // why the document could not be read the last time; nil: it could
+	panics  contain.Panics
+	trouble atomic.Pointer[error] // why the document could not be read the last time; nil: it could
 }
 
 // bell wakes one goroutine; rung twice before that looks, it wakes it once.

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -156,7 +155,7 @@ func newConn(m *Manager, nc net.Conn, id int64) *conn {
 func (c *conn) serve(ctx context.Context) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.m.log.Error("a connection panicked and was closed", "client", c.nc.RemoteAddr().String(), "panic", p, "stack", string(debug.Stack()))
+			c.m.panics.Caught(c.m.log, "a connection", p, "client", c.nc.RemoteAddr().String())
 		}
 	}()
 	for !c.closing {

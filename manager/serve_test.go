@@ -291,7 +291,7 @@ func babble(t *testing.T, address string, seed uint64) {
 	}
 }
 
-// TestPanicEndsOneConnection, and is logged with the place.
+// TestPanicEndsOneConnection: it is counted, and whoever else is there is served.
 func TestPanicEndsOneConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -302,15 +302,29 @@ func TestPanicEndsOneConnection(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- s.accept(ctx, l) }()
-		for range 2 {
+		dial := func() *client {
 			nc, err := w.net.dial(ctx, managerAddr)
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := newClient(t, nc)
+			return newClient(t, nc)
+		}
+		other := dial()
+		for range 2 {
+			c := dial()
 			c.send("PING\r\nTOPOLOGY\r\n")
 			c.expectClosed()
+			if got := other.do("PING"); got != "+PONG" {
+				t.Errorf("the connection beside it: %s", got)
+			}
 		}
+		m.known.Store(newPicture(documentOf(t, nodeA))) // else the status trips over it, too
+		var metrics bytes.Buffer
+		m.writeMetrics(&metrics)
+		if !strings.Contains(metrics.String(), `quoit_manager_connections_cut_total{why="panic"} 2`) || m.panics.Asked() != 2 {
+			t.Errorf("metrics:\n%s", &metrics)
+		}
+		_ = other.Close()
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

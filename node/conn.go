@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -151,8 +150,7 @@ func (c *conn) stopWatching() {
 // trigger must not take the others down with it.
 func (c *conn) end() {
 	if p := recover(); p != nil {
-		c.srv.stats.panics.Add(1)
-		c.srv.log.Error("a connection panicked and was closed", "client", c.nc.RemoteAddr().String(), "panic", p, "stack", string(debug.Stack()))
+		c.srv.stats.panics.Caught(c.srv.log, "a connection", p, "client", c.nc.RemoteAddr().String())
 		// What a move brings in is written by sessions of the engine's own: of those
 		// nobody here knows whether they were through.
 		if c.session != nil && c.session.Torn() || c.mover != nil {

@@ -325,8 +325,40 @@ func TestPanicInOneConnection(t *testing.T) {
 		t.Errorf("the other connection: %s", got)
 	}
 	waitFor(t, "the count", func() bool { _, n := s.totals(); return n == 1 && s.stats.panics.Load() == 1 })
+	var metrics bytes.Buffer
+	s.stats.write(&metrics)
+	if !strings.Contains(metrics.String(), `quoit_node_connections_cut_total{why="panic"} 1`) || s.stats.panics.Asked() != 1 {
+		t.Errorf("metrics:\n%s", &metrics)
+	}
 	if log := s.logs.String(); !strings.Contains(log, "a bug") || !strings.Contains(log, "limits_test.go") {
 		t.Errorf("log: %s", log)
+	}
+}
+
+// unsendable is a connection whose Write brings a bug to light.
+type unsendable struct{ net.Conn }
+
+func (unsendable) Write([]byte) (int, error) { panic("a bug") }
+
+// What sends pushes is a goroutine of its own, and a panic there is no worse.
+func TestPanicInAConnectionThatWatches(t *testing.T) {
+	s := startSolo(t, soloOptions{})
+	other := s.dial()
+	near, far := net.Pipe()
+	defer near.Close()
+	s.welcome(unsendable{far})
+	if _, err := io.WriteString(near, "WATCH 1 KEY k 0 0 0\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := near.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the connection that watched: %v", err)
+	}
+	if got := other.do("SET k v"); got != "+OK" {
+		t.Errorf("the other connection: %s", got)
+	}
+	waitFor(t, "its end", func() bool { _, n := s.totals(); return n == 1 && s.engine().WatchStats().Watchers == 0 })
+	if s.stats.panics.Asked() != 1 || !strings.Contains(s.logs.String(), "a bug") {
+		t.Errorf("not counted, or not logged:\n%s", s.logs)
 	}
 }
 
@@ -375,6 +407,9 @@ func TestAPanicBetweenLogAndMemoryEndsTheNode(t *testing.T) {
 			client.send(request)
 			if err := <-failed; !strings.Contains(err.Error(), "between the log and memory") {
 				t.Errorf("the node was told %v", err)
+			}
+			if n := s.stats.panics.Asked(); n != 1 {
+				t.Errorf("%d panics are counted", n)
 			}
 		})
 	}

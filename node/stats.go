@@ -3,6 +3,7 @@ package node
 import (
 	"sync/atomic"
 
+	"github.com/quoitdb/quoit/internal/contain"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -69,7 +70,7 @@ type stats struct {
 	crossProtocol                atomic.Uint64
 	idleClosed, slowReaders      atomic.Uint64 // connections cut off
 	slowRequests, overloaded     atomic.Uint64
-	panics                       atomic.Uint64
+	panics                       contain.Panics
 	readOnly                     atomic.Uint64 // writes refused because the disk is full
 	readOnlyAt                   atomic.Int64  // when the last one was, coarse unix milliseconds
 	documentsRead, documentReads atomic.Uint64 // new ones, tries

@@ -104,6 +104,12 @@ func (t *watching) collect(budget int) (more bool, err error) {
 func (t *watching) run() {
 	defer close(t.done)
 	defer t.part.Set(0)
+	defer func() {
+		if p := recover(); p != nil {
+			t.c.srv.stats.panics.Caught(t.c.srv.log, "a connection that watches", p, "client", t.c.nc.RemoteAddr().String())
+			_ = t.c.nc.Close()
+		}
+	}()
 	for last := false; t.turn(); {
 		if last {
 			return

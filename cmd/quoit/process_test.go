@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/quoitdb/quoit/internal/contain"
 )
 
 // process starts the program as a process of its own.
@@ -24,7 +26,8 @@ func process(t *testing.T, args ...string) (*exec.Cmd, *bufio.Reader) {
 	}
 	cmd := exec.Command(self, args...)
 	cmd.Env = append(os.Environ(), asQuoit+"=1")
-	cmd.Stderr = os.Stderr
+	var said bytes.Buffer
+	cmd.Stderr = io.MultiWriter(os.Stderr, &said)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +39,9 @@ func process(t *testing.T, args ...string) (*exec.Cmd, *bufio.Reader) {
 		if cmd.ProcessState == nil {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait()
+		}
+		if err := contain.Told(said.Bytes()); err != nil {
+			t.Error(err)
 		}
 	})
 	return cmd, bufio.NewReader(out)

@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/client"
+	"github.com/quoitdb/quoit/internal/contain"
 	"github.com/quoitdb/quoit/internal/freeport"
 	"github.com/quoitdb/quoit/internal/need"
 	"github.com/quoitdb/quoit/manager"
@@ -63,8 +65,11 @@ func (p *process) stop() {
 	case <-time.After(patience):
 		p.kill()
 	}
+	text, err := os.ReadFile(p.log)
+	if err := errors.Join(err, contain.Told(text)); err != nil {
+		p.t.Errorf("%s: %v", p.args[1:], err)
+	}
 	if p.t.Failed() {
-		text, _ := os.ReadFile(p.log)
 		p.t.Logf("log of %s:\n%s", p.args[1:], text[max(0, len(text)-4000):])
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/testcontainers/testcontainers-go"
 
 	quoit "github.com/quoitdb/quoit/client"
+	"github.com/quoitdb/quoit/internal/contain"
 )
 
 const (
@@ -163,8 +164,14 @@ func run(t *testing.T, image string, options ...testcontainers.ContainerCustomiz
 			h.ReadonlyRootfs, h.CapDrop, h.SecurityOpt = true, []string{"ALL"}, []string{"no-new-privileges:true"}
 		}))...)
 	t.Cleanup(func() {
-		if t.Failed() && ctr != nil {
-			t.Logf("log of %s:\n%s", image, logOf(ctr))
+		if ctr != nil {
+			said := allOf(ctr)
+			if err := contain.Told([]byte(said)); err != nil {
+				t.Errorf("%s: %v", image, err)
+			}
+			if t.Failed() {
+				t.Logf("log of %s:\n%s", image, endOf(said))
+			}
 		}
 		if err := testcontainers.TerminateContainer(ctr, testcontainers.StopTimeout(0)); err != nil {
 			t.Error(err) // not when it was removed already
@@ -177,7 +184,12 @@ func run(t *testing.T, image string, options ...testcontainers.ContainerCustomiz
 }
 
 // logOf is the end of what a container has said.
-func logOf(ctr testcontainers.Container) string {
+func logOf(ctr testcontainers.Container) string { return endOf(allOf(ctr)) }
+
+func endOf(text string) string { return text[max(0, len(text)-4000):] }
+
+// allOf is everything that it has said.
+func allOf(ctr testcontainers.Container) string {
 	r, err := ctr.Logs(context.Background())
 	if err != nil {
 		return err.Error()
@@ -187,7 +199,7 @@ func logOf(ctr testcontainers.Container) string {
 	if err != nil {
 		return err.Error()
 	}
-	return string(text[max(0, len(text)-4000):])
+	return string(text)
 }
 
 // inspect is what Docker knows of a container.

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/testcontainers/testcontainers-go/log"
+
+	"github.com/quoitdb/quoit/internal/contain"
 )
 
 func TestMain(m *testing.M) {
@@ -17,6 +19,10 @@ func TestMain(m *testing.M) {
 	}
 	log.SetDefault(quiet{})
 	code := m.Run()
+	if err := contain.Unasked(); code == 0 && err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	if err := removeOwn(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)

@@ -37,6 +37,7 @@ var layers = map[string][]string{
 	"internal/md5lanes":          {"ring"},
 	"internal/prefetch":          {},
 	"internal/failpoint":         {},
+	"internal/contain":           {},
 	"internal/admin":             {},
 	"internal/cluster":           {"ring", "snapshot/bucket"},
 	"node/wal":                   {"internal/failpoint", "internal/vfs"},
@@ -44,17 +45,17 @@ var layers = map[string][]string{
 	"node/engine":                {"internal/prefetch", "node/engine/table", "node/wal", "internal/vfs", "ring", "internal/failpoint"},
 	"node/keeper":                {"node/engine", "node/wal", "internal/vfs", "internal/failpoint", "snapshot", "snapshot/bucket", "ring"},
 	"node/migrate":               {"internal/member", "internal/peer", "node/engine", "node/wal", "internal/cluster", "internal/failpoint", "protocol", "ring"},
-	"node":                       {"internal/places", "internal/inbox", "internal/md5lanes", "internal/member", "internal/peer", "node/engine", "node/keeper", "node/migrate", "node/wal", "internal/vfs", "internal/cluster", "internal/failpoint", "internal/admin", "internal/config", "snapshot", "snapshot/bucket", "protocol", "ring"},
-	"manager":                    {"internal/places", "internal/member", "internal/peer", "internal/cluster", "internal/admin", "internal/config", "internal/failpoint", "snapshot/bucket", "protocol", "ring"},
+	"node":                       {"internal/contain", "internal/places", "internal/inbox", "internal/md5lanes", "internal/member", "internal/peer", "node/engine", "node/keeper", "node/migrate", "node/wal", "internal/vfs", "internal/cluster", "internal/failpoint", "internal/admin", "internal/config", "snapshot", "snapshot/bucket", "protocol", "ring"},
+	"manager":                    {"internal/contain", "internal/places", "internal/member", "internal/peer", "internal/cluster", "internal/admin", "internal/config", "internal/failpoint", "snapshot/bucket", "protocol", "ring"},
 	"client":                     {"protocol", "ring"},
-	"gateway":                    {"client", "internal/places", "internal/inbox", "internal/peer", "internal/admin", "internal/config", "protocol", "ring"},
+	"gateway":                    {"client", "internal/contain", "internal/places", "internal/inbox", "internal/peer", "internal/admin", "internal/config", "protocol", "ring"},
 	"wasmclient/border":          {"client", "ring"},
 	"wasmclient":                 {"wasmclient/border"},
 	"web":                        {},
 	"internal/config":            {},
 	"internal/inbox":             {},
 	"internal/need":              {},
-	"internal/leak":              {},
+	"internal/leak":              {"internal/contain"},
 	"internal/peer":              {"protocol"},
 	"internal/local":             {"manager", "node", "client", "internal/", "snapshot/bucket", "ring"},
 	"internal/bench":             {"client", "protocol", "ring", "internal/"},
@@ -170,6 +171,42 @@ func TestImportsRunDownwardOnly(t *testing.T) {
 				t.Errorf("%s imports %s: arrows run cmd -> servers -> engine/client -> wal/snapshot -> ring/protocol", name, rel)
 			}
 		}
+	}
+}
+
+// servers contain what one connection brings to light; see package contain.
+var servers = []string{module + "/node", module + "/manager", module + "/gateway"}
+
+// A panic that is contained would be seen by nobody, if the tests did not look for it.
+func TestWhereServersRunInTestsTheirPanicsAreLookedFor(t *testing.T) {
+	deps, pkgs := map[string][]string{}, list(t, nil, "./...")
+	for _, p := range pkgs {
+		deps[p.ImportPath] = append(p.Deps, p.ImportPath)
+	}
+	looking := 0
+	for _, p := range pkgs {
+		linked, source := slices.Clone(deps[p.ImportPath]), []byte{}
+		for _, imp := range slices.Concat(p.TestImports, p.XTestImports) {
+			linked = append(linked, deps[imp]...)
+		}
+		for _, f := range slices.Concat(p.TestGoFiles, p.XTestGoFiles) {
+			text, err := os.ReadFile(filepath.Join(p.Dir, f))
+			if err != nil {
+				t.Fatal(err)
+			}
+			source = append(source, text...)
+		}
+		runs := slices.ContainsFunc(servers, func(s string) bool { return slices.Contains(linked, s) })
+		looks := bytes.Contains(source, []byte("leak.Main(")) || bytes.Contains(source, []byte("contain.Unasked("))
+		if runs && len(source) > 0 && !looks {
+			t.Errorf("the tests of %s link servers, and nobody looks for panics in them: let its TestMain call leak.Main", p.ImportPath)
+		}
+		if runs && looks {
+			looking++
+		}
+	}
+	if looking < 5 {
+		t.Errorf("only %d packages look for panics: the check proves nothing", looking)
 	}
 }
 

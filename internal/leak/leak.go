@@ -1,15 +1,18 @@
-// Package leak fails the tests of a package when goroutines outlive them: whatever is
-// closed, cut off or cancelled must end. It looks once, after all of them, and so does
-// not say which test it was.
+// Package leak fails the tests of a package for what outlives them unseen: goroutines
+// (whatever is closed, cut off or cancelled must end), and panics that a server has
+// contained. It looks once, after all of them, and so does not say which test it was.
 package leak
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/quoitdb/quoit/internal/contain"
 )
 
 // patience is how long goroutines that were told to end may take. goleak's own, half a
@@ -20,7 +23,7 @@ const patience = 30 * time.Second
 func Main(m *testing.M) {
 	code := m.Run()
 	if code == 0 {
-		if err := Find(); err != nil {
+		if err := errors.Join(contain.Unasked(), Find()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}

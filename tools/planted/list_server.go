@@ -31,6 +31,18 @@ func serverMistakes() []mistake {
 			old:  "	case errors.Is(err, cluster.ErrInDoubt):\n", new: "	case false && errors.Is(err, cluster.ErrInDoubt):\n",
 			pkg: "manager", tests: []string{"TestOutcomeUnknown"},
 		},
+		{
+			name: "gateway-panic-not-contained", what: "A panic in a goroutine of one WebSocket takes the gateway down.",
+			file: "gateway/socket.go",
+			old:  "			defer s.contained()\n", new: "",
+			pkg: "gateway", tests: []string{"TestAPanicEndsOneWebSocket"},
+		},
+		{
+			name: "panic-not-told-to-the-tests", what: "A panic that a server contains is counted, and the tests are not told of it.",
+			file: "internal/contain/contain.go",
+			old:  "	process.count++\n", new: "",
+			pkg: "internal/contain", tests: []string{"TestAPanicThatNoTestHasAskedForIsFound"},
+		},
 	}
 }
 
