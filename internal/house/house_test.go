@@ -31,6 +31,8 @@ var layers = map[string][]string{
 	"snapshot/bucket/buckettest": {"snapshot/bucket", "internal/freeport", "internal/need"},
 	"internal/house":             {},
 	"internal/places":            {},
+	"internal/tlsconf":           {"internal/config"},
+	"internal/tlsconf/tlstest":   {"internal/tlsconf"},
 	"internal/freeport":          {},
 	"internal/vfs":               {},
 	"internal/vfs/vfstest":       {"internal/vfs"},

@@ -1,0 +1,98 @@
+package tlsconf
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+)
+
+// Client holds whom a program believes that dials servers, and what it shows them. Any
+// number of goroutines may use it.
+type Client struct{ files *watched }
+
+// NewClient reads the files of the settings. What is wrong with them is an error that
+// says what would be right.
+func NewClient(c Config, o Options) (*Client, error) {
+	w := newWatched([]source{
+		{kind: certificate, file: c.TLSCert, what: "certificate"},
+		{kind: privateKey, file: c.TLSKey, what: "private key"},
+		{kind: serverCA, file: c.TLSCA, what: "the authority"},
+	}, o)
+	if err := w.begin(); err != nil {
+		return nil, err
+	}
+	return &Client{w}, nil
+}
+
+// Config is for the next connection, with the files as they are now: whoever keeps it
+// keeps them too. ServerName is still to be set to the host that is dialled, by the
+// caller or by what the Config is given to.
+func (c *Client) Config() *tls.Config {
+	m := c.files.now()
+	out := base()
+	out.RootCAs, out.Time = m.servers, c.files.o.Now
+	if m.cert != nil {
+		// It is shown whatever authorities the server names: one that does not take it then
+		// says so, instead of dealing with a stranger.
+		out.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return m.cert, nil }
+	}
+	return out
+}
+
+// Dial connects over TCP and makes the handshake. The server must have a certificate for
+// the host of address, which may be an IP address.
+func (c *Client) Dial(ctx context.Context, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return c.Handshake(ctx, nc, host)
+}
+
+// Handshake speaks TLS over a connection to a host. It closes the connection where that
+// fails.
+func (c *Client) Handshake(ctx context.Context, nc net.Conn, host string) (*tls.Conn, error) {
+	config := c.Config()
+	config.ServerName = host
+	out := tls.Client(nc, config)
+	if err := out.HandshakeContext(ctx); err != nil {
+		_ = nc.Close()
+		return nil, &HandshakeError{Host: host, Err: err}
+	}
+	return out, nil
+}
+
+// HandshakeError is a server that was reached and that TLS could not be spoken with.
+type HandshakeError struct {
+	Host string
+	Err  error
+}
+
+// Error says what would help, where that is known.
+func (e *HandshakeError) Error() string {
+	var (
+		plain tls.RecordHeaderError
+		chain *tls.CertificateVerificationError
+		hint  string
+	)
+	switch {
+	case errors.As(e.Err, &plain):
+		hint = " (does it speak TLS? QUOIT_TLS=off where it does not)"
+	case errors.As(e.Err, &chain):
+		hint = " (QUOIT_TLS_CA_FILE names the authorities that are believed)"
+	}
+	return fmt.Sprintf("no TLS with %s: %v%s", e.Host, e.Err, hint)
+}
+
+// Unwrap is what the handshake failed of.
+func (e *HandshakeError) Unwrap() error { return e.Err }
+
+// Figures are for metrics.
+func (c *Client) Figures() Figures { return c.files.figures() }

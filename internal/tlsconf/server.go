@@ -1,0 +1,82 @@
+package tlsconf
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Server holds what listeners show and whom they believe. Any number of goroutines may
+// use it.
+type Server struct{ files *watched }
+
+// NewServer reads the files of a server's settings, which must name a certificate. What
+// is wrong with them is an error that says what would be right.
+func NewServer(c Config, o Options) (*Server, error) {
+	w := newWatched([]source{
+		{kind: certificate, file: c.TLSCert, what: "certificate"},
+		{kind: privateKey, file: c.TLSKey, what: "private key"},
+		{kind: memberCA, file: c.TLSMemberCA, what: "the members' authority"},
+	}, o)
+	if err := w.begin(); err != nil {
+		return nil, err
+	}
+	return &Server{w}, nil
+}
+
+// Config is for tls.NewListener and http.Server: each handshake finds the files as they
+// are then. Where a members' authority is set, a client may show a certificate, and one
+// that this authority has not issued, or that has expired, ends the handshake.
+func (s *Server) Config() *tls.Config {
+	c := base()
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.current(), nil }
+	return c
+}
+
+func (s *Server) current() *tls.Config {
+	m := s.files.now()
+	c := base()
+	c.Certificates = []tls.Certificate{*m.cert}
+	c.Time = s.files.o.Now
+	if m.members != nil {
+		c.ClientCAs, c.ClientAuth = m.members, tls.VerifyClientCertIfGiven
+	}
+	return c
+}
+
+// Listener speaks TLS to whoever connects. Accept does not wait for a handshake: the
+// first Read or Write of a connection makes it, or [Handshake].
+func (s *Server) Listener(l net.Listener) net.Listener { return tls.NewListener(l, s.Config()) }
+
+// Figures are for metrics.
+func (s *Server) Figures() Figures { return s.files.figures() }
+
+// Handshake makes the handshake of a connection that a TLS listener has accepted, within
+// timeout, and does nothing for any other connection. After an error the connection is
+// good for nothing but to be closed.
+func Handshake(ctx context.Context, nc net.Conn, timeout time.Duration) error {
+	c, ok := nc.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := c.HandshakeContext(ctx)
+	var plain tls.RecordHeaderError
+	if errors.As(err, &plain) {
+		return fmt.Errorf("the other side does not speak TLS: %w", err)
+	}
+	return err
+}
+
+// Cut closes a connection at once. Close of a TLS connection first says goodbye, and
+// waits up to five seconds for room to say it in.
+func Cut(nc net.Conn) error {
+	if c, ok := nc.(*tls.Conn); ok {
+		return c.NetConn().Close()
+	}
+	return nc.Close()
+}
