@@ -62,10 +62,12 @@ func (e *FolderError) Error() string {
 	return fmt.Sprintf("data folder %s: %s: %s", e.Dir, e.Reason, e.Hint)
 }
 
-// folder is a locked data folder.
+// folder is a locked data folder. Nothing of the node is read or written but through
+// fs, which no name and no link leads out of.
 type folder struct {
 	fs   vfs.FS
 	dir  string
+	root io.Closer
 	lock io.Closer
 }
 
@@ -74,14 +76,19 @@ func openFolder(fsys vfs.FS, dir string) (*folder, error) {
 	if err := makeFolder(fsys, dir); err != nil {
 		return nil, fmt.Errorf("make the data folder (QUOIT_NODE_DATA): %w", err)
 	}
-	lock, err := fsys.Lock(filepath.Join(dir, lockName))
+	within, root, err := vfs.Within(fsys, dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the data folder (QUOIT_NODE_DATA): %w", err)
+	}
+	lock, err := within.Lock(filepath.Join(dir, lockName))
+	if err == nil {
+		return &folder{fs: within, dir: dir, root: root, lock: lock}, nil
+	}
+	_ = root.Close()
 	if errors.Is(err, vfs.ErrLocked) {
 		return nil, &FolderError{dir, "another process works on it", "stop that one, or give this node a folder of its own (QUOIT_NODE_DATA)"}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("lock the data folder (QUOIT_NODE_DATA): %w", err)
-	}
-	return &folder{fs: fsys, dir: dir, lock: lock}, nil
+	return nil, fmt.Errorf("lock the data folder (QUOIT_NODE_DATA): %w", err)
 }
 
 // makeFolder makes the folder and what is missing above it, durably: a folder
@@ -106,7 +113,7 @@ func makeFolder(fsys vfs.FS, dir string) error {
 	return nil
 }
 
-func (f *folder) close() error         { return f.lock.Close() }
+func (f *folder) close() error         { return errors.Join(f.lock.Close(), f.root.Close()) }
 func (f *folder) logDir() string       { return filepath.Join(f.dir, logName) }
 func (f *folder) snapshotDir() string  { return filepath.Join(f.dir, snapshotName) }
 func (f *folder) path(n string) string { return filepath.Join(f.dir, n) }

@@ -260,7 +260,7 @@ func (n *Node) choose(ctx context.Context, s *snapshot.Store, b *beginning) erro
 // openLog opens the log; start is where it begins if it does not exist.
 func (n *Node) openLog(start wal.LSN) (*wal.Log, error) {
 	log, err := wal.Open(wal.Options{
-		FS: n.seams.FS, Dir: n.folder.logDir(), SegmentSize: int64(n.config.Log.Segment),
+		FS: n.folder.fs, Dir: n.folder.logDir(), SegmentSize: int64(n.config.Log.Segment),
 		Sync: wal.SyncMode(n.config.Log.Fsync), Interval: n.config.Log.FsyncInterval,
 		MaxRecord: engine.MaxRecord(engine.DefaultMaxKey, int(n.config.Limits.Value)),
 		OnPoison:  func(err error) { n.fail(fmt.Errorf("the log can no longer be trusted: %w", err)) },
@@ -288,7 +288,7 @@ func (n *Node) recover(ctx context.Context, b *beginning) error {
 	}
 	began := time.Now()
 	found, err := keeper.Start{
-		FS: n.seams.FS, Dir: n.folder.snapshotDir(), Origin: n.identity.Origin, Bases: b.bases, Store: s, Older: n.config.AllowOlder,
+		FS: n.folder.fs, Dir: n.folder.snapshotDir(), Origin: n.identity.Origin, Bases: b.bases, Store: s, Older: n.config.AllowOlder,
 		OpenLog: n.openLog, Reach: n.untilReached, Logger: n.log,
 		Engine: n.engineOptions(),
 	}.Recover(ctx)
@@ -341,7 +341,7 @@ func (n *Node) keep(ctx context.Context, incarnation cluster.Incarnation) error 
 	}
 	c := n.config.Snapshot
 	k := keeper.New(keeper.Options{
-		FS: n.seams.FS, Dir: filepath.Clean(n.folder.snapshotDir()), Store: s, Engine: n.store.engine, Log: n.store.log,
+		FS: n.folder.fs, Dir: filepath.Clean(n.folder.snapshotDir()), Store: s, Engine: n.store.engine, Log: n.store.log,
 		Cluster: n.identity.Cluster, Incarnation: uint64(incarnation), Base: n.base,
 		LogBytes: int64(c.LogBytes), Interval: c.Interval, Keep: c.Keep, KeepFor: c.KeepFor,
 		Archive: c.Archive, ArchiveEvery: c.ArchiveEvery,

@@ -78,13 +78,13 @@ func (e *ShortWrite) Unwrap() error { return e.Err }
 // reads still show it, as real page caches do. before is called from whichever
 // goroutine operates.
 func Inject(fs FS, before func(Op) error) FS {
-	return &injectFS{fs: fs, before: before}
+	return &injectFS{fs: fs, before: before, seq: new(atomic.Int64)}
 }
 
 type injectFS struct {
 	fs     FS
 	before func(Op) error
-	seq    atomic.Int64
+	seq    *atomic.Int64
 }
 
 func (i *injectFS) hook(kind OpKind, name string, n int64) error {

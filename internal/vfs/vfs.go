@@ -10,7 +10,8 @@
 // There are three implementations, and one contract suite (package vfstest)
 // that the first two pass:
 //
-//   - OS is the operating system's disk;
+//   - OS is the operating system's disk, and Within a folder of it that no name leads
+//     out of, which a node's data folder is;
 //   - Mem is a disk in memory that can be cloned as a power failure would leave
 //     it: synced bytes, and any chosen subset of the rest;
 //   - Inject wraps another FS and lets a test fail, cut short or observe any

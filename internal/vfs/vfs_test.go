@@ -11,6 +11,15 @@ func TestContract(t *testing.T) {
 	t.Run("OS", func(t *testing.T) {
 		vfstest.Run(t, func(t *testing.T) (vfs.FS, string) { return vfs.OS(), t.TempDir() })
 	})
+	t.Run("Within", func(t *testing.T) {
+		vfstest.Run(t, func(t *testing.T) (vfs.FS, string) {
+			dir := t.TempDir()
+			fsys, closer, err := vfs.Within(vfs.OS(), dir)
+			must(t, err)
+			t.Cleanup(func() { must(t, closer.Close()) })
+			return fsys, dir
+		})
+	})
 	t.Run("Mem", func(t *testing.T) {
 		vfstest.Run(t, func(t *testing.T) (vfs.FS, string) { return newMem(t), "dir" })
 	})

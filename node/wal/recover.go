@@ -57,8 +57,9 @@ func makeDir(fsys vfs.FS, dir string) error {
 		return err
 	}
 	// An earlier process may have made dir and died before this. A parent
-	// that is not ours to read is not ours to sync.
-	if err := fsys.SyncDir(parent); !errors.Is(err, fs.ErrPermission) {
+	// that is not ours to read is not ours to sync, nor is one above the folder
+	// that vfs.Within has opened.
+	if err := fsys.SyncDir(parent); !errors.Is(err, fs.ErrPermission) && !errors.Is(err, vfs.ErrOutside) {
 		return err
 	}
 	return nil

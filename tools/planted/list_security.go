@@ -22,5 +22,17 @@ func securityMistakes() []mistake {
 			old:  "		case fromAnotherSite(r):\n", new: "		case false && fromAnotherSite(r):\n",
 			pkg: inAdmin, tests: []string{"TestPagesOfOtherSitesAskInVain"},
 		},
+		{
+			name: "data-folder-not-a-root", what: "The data folder is opened by its path, so that links lead out of it.",
+			file: "node/identity.go",
+			old:  "	within, root, err := vfs.Within(fsys, dir)\n", new: "	within, root, err := fsys, io.NopCloser(nil), error(nil)\n",
+			pkg: inNode, tests: []string{"TestNoLinkInTheDataFolderLeadsOutOfIt"},
+		},
+		{
+			name: "within-by-path", what: "A file within the folder is opened by its path after all.",
+			file: "internal/vfs/root.go",
+			old:  "	f, err := r.root.OpenFile(local, flag, fileMode)\n", new: "	f, err := os.OpenFile(filepath.Join(r.dir, local), flag, fileMode)\n",
+			pkg: "internal/vfs", tests: []string{"TestNoLinkLeadsOutOfTheFolder"},
+		},
 	}
 }

@@ -1,0 +1,102 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quoitdb/quoit/internal/vfs"
+)
+
+// TestNoLinkInTheDataFolderLeadsOutOfIt: whoever can write into the data folder
+// cannot make the node write, cut or lock a file elsewhere.
+func TestNoLinkInTheDataFolderLeadsOutOfIt(t *testing.T) {
+	for _, name := range []string{lockName, identityName, logName, snapshotName} {
+		t.Run(name, func(t *testing.T) {
+			above := t.TempDir()
+			data, outside := filepath.Join(above, "data"), filepath.Join(above, "outside")
+			for _, dir := range []string{data, outside} {
+				if err := os.Mkdir(dir, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			target := outside
+			if name == lockName || name == identityName {
+				target = filepath.Join(outside, "file")
+				if err := os.WriteFile(target, []byte("mine"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c := newTestCluster(t)
+			c.form()
+			onDisk := func(cfg *Config, s *Seams) { cfg.DataDir, s.FS = data, vfs.OS() }
+			if name == logName || name == snapshotName { // of a node that has worked there
+				c.stop(c.mustStart(onDisk))
+				if err := os.RemoveAll(filepath.Join(data, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Symlink(target, filepath.Join(data, name)); err != nil {
+				t.Fatal(err)
+			}
+			n, err := c.start(onDisk)
+			if err == nil {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				err = n.WaitReady(ctx)
+			}
+			if !errors.Is(err, vfs.ErrOutside) || !strings.Contains(err.Error(), filepath.Join(data, name)) || !strings.Contains(err.Error(), "symbolic link") {
+				t.Errorf("%v, want an error that names the link", err)
+			}
+			entries, err := os.ReadDir(outside)
+			if err != nil || len(entries) > 0 && target == outside || len(entries) > 1 {
+				t.Errorf("outside holds %v, %v", entries, err)
+			}
+			if target == outside {
+				return
+			}
+			if body, err := os.ReadFile(target); err != nil || string(body) != "mine" {
+				t.Errorf("the file outside holds %q, %v", body, err)
+			}
+		})
+	}
+}
+
+func TestTheDataFolderIsPrivate(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "deep", "data")
+	c := newTestCluster(t)
+	n := c.serving(func(cfg *Config, s *Seams) { cfg.DataDir, s.FS = data, vfs.OS() })
+	client := dial(t, n.Address())
+	if got := client.do("SET a 1"); got != "+OK" {
+		t.Fatal(got)
+	}
+	if got := client.do("SNAPSHOT"); strings.HasPrefix(got, "-") {
+		t.Fatal(got)
+	}
+	seen := 0
+	err := filepath.WalkDir(data, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		want := fs.FileMode(0o600)
+		if e.IsDir() {
+			want = 0o700
+		}
+		if seen++; info.Mode().Perm() != want {
+			t.Errorf("%s has mode %v, want %v", path, info.Mode().Perm(), want)
+		}
+		return nil
+	})
+	if err != nil || seen < 8 {
+		t.Errorf("%d files and folders, %v", seen, err)
+	}
+}
