@@ -59,6 +59,7 @@ func newCommandTable() *commandTable {
 		protocol.CmdTopology: {run: topology}, protocol.CmdRefresh: {run: refresh},
 		protocol.CmdMigrateRange: {run: moveCommand(protocol.CmdMigrateRange)}, protocol.CmdStageRange: {run: moveCommand(protocol.CmdStageRange)},
 		protocol.CmdStageData: {run: moveCommand(protocol.CmdStageData)}, protocol.CmdStageSeal: {run: moveCommand(protocol.CmdStageSeal)},
+		protocol.CmdChallenge: {run: challenge}, protocol.CmdProve: {run: prove},
 		protocol.CmdRegister: {run: managersOwn(protocol.CmdRegister)}, protocol.CmdHeartbeat: {run: managersOwn(protocol.CmdHeartbeat)},
 		protocol.CmdCommitMove: {run: managersOwn(protocol.CmdCommitMove)}, protocol.CmdMoveDone: {run: managersOwn(protocol.CmdMoveDone)},
 		protocol.CmdCluster: {run: managersOwn(protocol.CmdCluster)},

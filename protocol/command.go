@@ -52,6 +52,8 @@ const (
 	CmdUnwatch
 
 	CmdTopology
+	CmdChallenge
+	CmdProve
 	CmdRegister
 	CmdHeartbeat
 	CmdRefresh

@@ -236,6 +236,16 @@ var specs = [commandEnd]Spec{
 		Reply:   "the topology document",
 		Summary: "Who owns what: nodes, tokens, epoch. Every node and the manager answer it.",
 	},
+	CmdChallenge: {
+		Name: "CHALLENGE", Arity: 4, Flags: Cluster,
+		Usage: "node | manager name nonce", Reply: "the server's nonce",
+		Summary: "A member of the cluster says who it is and asks what to prove it over. See docs/security.md. Nonces are 32 bytes in lower-case hex.",
+	},
+	CmdProve: {
+		Name: "PROVE", Arity: 2, Flags: Cluster,
+		Usage: "mac", Reply: "the server's own mac",
+		Summary: "Answers the challenge with the cluster's secret, and has the server do the same: each side believes nothing before. Macs are 32 bytes in lower-case hex.",
+	},
 	CmdRegister: {
 		Name: "REGISTER", Arity: 2, Flags: Cluster,
 		Usage: "registration", Reply: "a counter: the cluster document of that counter knows the node",

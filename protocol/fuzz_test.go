@@ -205,6 +205,7 @@ func FuzzOptions(f *testing.F) {
 		"HELLO 2 AUTH u p SETNAME n", "CLIENT SETINFO LIB-NAME x", "CONFIG GET *", "COMMAND DOCS get", "MSET a b",
 		"REFRESH 7", "MIGRATE_RANGE 1 2 a:1 m", "STAGE_SEAL m 1 2 3", "MOVE_DONE m active",
 		"WATCH 1 KEY k STATE 1 2 3", "WATCH 2 PREFIX p: 0 0 0 5 6 7", "UNWATCH 1",
+		"CHALLENGE node a:1 " + hexOf(0xab), "PROVE " + hexOf(0x01),
 	} {
 		f.Add(line)
 	}

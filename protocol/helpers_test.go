@@ -140,6 +140,10 @@ func parseAnySession(c protocol.Command, request [][]byte) (any, error) {
 // parseMember parses any message between members.
 func parseMember(c protocol.Command, request [][]byte) (any, error) {
 	switch c {
+	case protocol.CmdChallenge:
+		return protocol.ParseChallenge(request)
+	case protocol.CmdProve:
+		return protocol.ParseProve(request)
 	case protocol.CmdRefresh:
 		return protocol.ParseRefresh(request)
 	case protocol.CmdMigrateRange:
