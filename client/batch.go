@@ -301,7 +301,7 @@ func (r *round) exchange(items []item) {
 		}
 		if err := r.node.send(r.ctx, k, nil); err != nil {
 			k.release()
-			r.all(items, unsent, err)
+			r.all(items, notSent(err), err)
 			break
 		}
 		flights = append(flights, flight{k, items[:n]})
@@ -324,7 +324,7 @@ func (r *round) pack(items []item) (k *call, n int) {
 		r.note(items[n].index, k.name, r.node)
 		n++
 	}
-	k.want = n
+	k.want, k.node = n, r.node
 	k.rearm()
 	return k, n
 }
@@ -339,7 +339,7 @@ func (r *round) land(f flight) {
 	}
 	defer k.release()
 	for i, it := range f.items[:k.got] {
-		r.take(it, k.answer(i))
+		r.take(k, it, k.answer(i))
 	}
 	if k.err != nil {
 		r.all(f.items[k.got:], k.broken(), &linkError{node: r.node.address, err: k.err})
@@ -347,12 +347,12 @@ func (r *round) land(f flight) {
 }
 
 // take is one reply.
-func (r *round) take(it item, reply protocol.Reply) {
+func (r *round) take(k *call, it item, reply protocol.Reply) {
 	if reply.Kind != '-' {
 		r.errs[it.index] = r.accept(r.node, it.index, reply)
 		return
 	}
-	o, err := r.c.classify(r.node, reply, false)
+	o, err := r.c.classify(k, reply, r.trial.fresh, false)
 	if o == answered {
 		r.errs[it.index] = err
 		return
@@ -380,7 +380,11 @@ func (r *round) again(it item, o outcome, err error) {
 	case c.env.ctx.Err() != nil:
 		r.errs[it.index] = closedError(o == lost && !harmless)
 		return
+	case o == answered: // by whom the token was shown to
+		r.errs[it.index] = err
+		return
 	}
+	c.renew(t, o)
 	v := decide(o, harmless, t.tries, t.hops, rand.Float64())
 	if v.refresh {
 		c.suspect()

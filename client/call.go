@@ -29,6 +29,7 @@ type call struct {
 	done  chan struct{} // capacity 1, one token for each finish that the caller waits for
 	pool  *sync.Pool
 	node  *node // whom it was last sent to
+	link  *link // and over which connection
 
 	// Written by the link up to finish, read by the caller after it.
 	seq     uint64 // place in the link's order
@@ -60,7 +61,7 @@ func (k *call) release() {
 		k.buf = nil
 	}
 	k.buf, k.cut = k.buf[:0], 0
-	k.err, k.node, k.reply, k.replies, k.admit, k.lane, k.name = nil, nil, protocol.Reply{}, nil, nil, 0, ""
+	k.err, k.node, k.link, k.reply, k.replies, k.admit, k.lane, k.name = nil, nil, nil, protocol.Reply{}, nil, nil, 0, ""
 	k.pool.Put(k)
 }
 

@@ -59,6 +59,9 @@ func (c *Client) bootstrap(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
+		if errors.Is(err, ErrUnauthenticated) {
+			return err
+		}
 		t.tries++
 		t.last = err
 		pause := pauseAfter(brokenPause, t.tries, rand.Float64())

@@ -4,7 +4,11 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"net"
+	"os"
+	"strings"
 )
 
 // nativeDialer is plain TCP. Go sets TCP_NODELAY and keep-alive by itself.
@@ -12,5 +16,35 @@ func nativeDialer() Dialer {
 	var d net.Dialer
 	return func(ctx context.Context, address string) (Conn, error) {
 		return d.DialContext(ctx, "tcp", address)
+	}
+}
+
+// WithTLS has connections encrypted, in the place of plain TCP or of what WithDialer
+// gives: TLS 1.3, unless config names another version. Where config has no ServerName
+// the certificate of a node has to be for the host that is dialled.
+func WithTLS(config *tls.Config) Option {
+	config = config.Clone()
+	if config.MinVersion == 0 {
+		config.MinVersion = tls.VersionTLS13
+	}
+	d := tls.Dialer{Config: config}
+	return WithDialer(func(ctx context.Context, address string) (Conn, error) {
+		return d.DialContext(ctx, "tcp", address)
+	})
+}
+
+// TokenFile is a source for WithToken: the first line of a file, read anew each time,
+// so that whoever renews tokens writes them there.
+func TokenFile(path string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		token, rest, _ := strings.Cut(strings.TrimRight(string(text), "\r\n"), "\n")
+		if rest != "" {
+			return "", errors.New(path + " has more than one line: a token is one")
+		}
+		return token, nil
 	}
 }

@@ -33,7 +33,9 @@
 //   - A write that was sent, and whose answer was lost, fails with
 //     ErrOutcomeUnknown. It may have happened. Nobody but the caller knows
 //     whether doing it twice does harm.
-//   - Only seeds and members of the topology are ever dialled.
+//   - Only seeds and members of the topology are ever dialled. WithToken has each
+//     connection authenticated before anything else is sent over it; the token is in
+//     no error.
 //   - A Watch tells every change of the keys under a prefix, in order for each
 //     key and none twice, whatever moves, restarts or breaks meanwhile. A
 //     consumer that is slow holds up nobody and is told the latest state.
@@ -46,7 +48,8 @@
 //
 // # Errors
 //
-// ErrNotFound, ErrExists, ErrClosed and ErrOutcomeUnknown are for errors.Is;
+// ErrNotFound, ErrExists, ErrClosed, ErrOutcomeUnknown, ErrUnauthenticated and
+// ErrForbidden are for errors.Is;
 // *VersionError, *ServerError, *KeyError, *ReplyError and *UnknownNodeError for
 // errors.As. When a context ended
 // the error is also context.Canceled or context.DeadlineExceeded, and when

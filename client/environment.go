@@ -15,6 +15,7 @@ type environment struct {
 	cancel context.CancelFunc
 	calls  *sync.Pool
 	stats  counters
+	opened atomic.Uint64 // connections begun, with the tokens of their time
 
 	mu      sync.Mutex
 	closed  bool
@@ -73,13 +74,4 @@ func (e *environment) sleep(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-e.ctx.Done():
 	}
-}
-
-func (e *environment) dialStream(ctx context.Context, dial string) (Conn, error) {
-	e.stats.dials.Add(1)
-	stream, err := e.dialer(ctx, dial)
-	if err != nil {
-		return nil, &dialError{address: dial, err: err}
-	}
-	return stream, nil
 }

@@ -22,6 +22,13 @@ var (
 	// ErrOutcomeUnknown means that a write was sent and its answer did not
 	// arrive: it may or may not have happened. Read before writing again.
 	ErrOutcomeUnknown = errors.New("client: outcome unknown, the write was sent but not answered")
+
+	// ErrUnauthenticated means that the node asks for a token and there is none
+	// (WithToken), or that it does not take the one there is: the *ServerError says why.
+	ErrUnauthenticated = errors.New("client: not authenticated")
+
+	// ErrForbidden means that the token does not allow what was asked.
+	ErrForbidden = errors.New("client: not allowed")
 )
 
 // Version orders the values that a key has had: each write gives it a higher
@@ -64,6 +71,11 @@ type ServerError struct {
 // Error is what the node said, and its address.
 func (e *ServerError) Error() string {
 	return "client: " + e.Node + " answered " + string(e.Code) + " " + e.Message
+}
+
+// Is makes errors of what a caller branches on.
+func (e *ServerError) Is(target error) bool {
+	return target == ErrUnauthenticated && e.Code == protocol.NOAUTH || target == ErrForbidden && e.Code == protocol.NOPERM
 }
 
 // KeyError says for which key of a call on many keys something went wrong.

@@ -30,6 +30,8 @@ type FakeCluster struct {
 	history  map[string]fakeChange // the newest of every key, for watches
 	horizon  uint64                // deletes below it are forgotten
 	patience int                   // pushes that may wait for a slow reader; 0: any number
+
+	tokens map[string]fakeToken // that the nodes take; nil: everybody may do everything
 }
 
 type fakeEntry struct {
@@ -49,6 +51,7 @@ type FakeNode struct {
 	dials   int
 	served  map[string]int // requests by name
 	conns   map[net.Conn]struct{}
+	shown   map[net.Conn]string // the tokens they began with
 	busy    sync.WaitGroup
 	// script is asked before each request, without mu held; nil: serve all.
 	script func(name string, args [][]byte) fakeAct
@@ -86,7 +89,7 @@ func fakeAddress(i int) string { return "n" + strconv.Itoa(i) + ":7401" }
 
 // Add starts a node that knows of no topology.
 func (f *FakeCluster) Add(address string) *FakeNode {
-	n := &FakeNode{cluster: f, address: address, conns: map[net.Conn]struct{}{}, served: map[string]int{}, watches: map[net.Conn]*fakeWatch{}}
+	n := &FakeNode{cluster: f, address: address, conns: map[net.Conn]struct{}{}, shown: map[net.Conn]string{}, served: map[string]int{}, watches: map[net.Conn]*fakeWatch{}}
 	f.mu.Lock()
 	f.nodes[address] = n
 	f.mu.Unlock()
@@ -252,6 +255,7 @@ func (n *FakeNode) serve(conn net.Conn) {
 		conn.Close()
 		n.cluster.mu.Lock()
 		delete(n.conns, conn)
+		delete(n.shown, conn)
 		n.endWatch(conn)
 		n.cluster.mu.Unlock()
 	}()
@@ -298,6 +302,13 @@ func (n *FakeNode) request(conn net.Conn, args [][]byte) bool {
 		act.before()
 	}
 	reply := act.reply
+	if reply == nil && !act.cut {
+		var open bool
+		if reply, open = n.authenticated(conn, name, args); !open {
+			_, _ = conn.Write(reply)
+			return false
+		}
+	}
 	if reply == nil && !act.cut && n.watched(conn, name, args) {
 		return true
 	}

@@ -30,7 +30,10 @@ type fakeWatch struct {
 
 // fakePush is a push on its way, and what is left of it if all that was to be told
 // before it is dropped: nothing, mostly.
-type fakePush struct{ raw, left []byte }
+type fakePush struct {
+	raw, left []byte
+	last      bool // then the connection is closed
+}
 
 // fakeRange is what a fakeWatch tells. Of one that is not live nothing is told
 // until the queue, which was too long, has been written.
@@ -133,6 +136,10 @@ func (w *fakeWatch) write() {
 			if _, err := w.conn.Write(next.raw); err != nil {
 				return
 			}
+			if next.last {
+				w.conn.Close()
+				return
+			}
 		}
 	}
 }
@@ -221,7 +228,7 @@ func (w *fakeWatch) fallBehind() {
 	var left []fakePush
 	for _, p := range w.queue {
 		if p.left != nil {
-			left = append(left, fakePush{p.left, p.left})
+			left = append(left, fakePush{raw: p.left, left: p.left})
 		}
 	}
 	w.queue = left

@@ -18,7 +18,7 @@ func TestTheBrowserBuildLinksNoSocketsAndNoReflection(t *testing.T) {
 	}
 	for _, dep := range deps {
 		switch dep {
-		case "net", "net/http", "net/url", "fmt", "encoding/json", "log", "log/slog", "os/exec", "reflect", "regexp":
+		case "net", "net/http", "net/url", "fmt", "encoding/json", "log", "log/slog", "os/exec", "reflect", "regexp", "crypto/tls":
 			t.Errorf("GOOS=js links %s", dep)
 		}
 	}

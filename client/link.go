@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -26,6 +27,7 @@ import (
 type link struct {
 	stream Conn
 	parser protocol.ReplyParser
+	opened uint64 // its place among the connections that were opened
 
 	mu       sync.Mutex
 	out      []byte        // accepted and not yet taken by the writer
@@ -33,11 +35,12 @@ type link struct {
 	accepted uint64        // calls that were ever accepted
 	taken    uint64        // calls whose requests the writer has taken
 	err      error         // why the link is dead
+	leaving  bool          // nothing more is accepted; what was is still answered
 	room     chan struct{} // closed when the writer has made room; nil when nobody waits
 	asleep   bool          // the writer waits for wake
 
 	wake chan struct{} // capacity 1
-	dead atomic.Bool   // err is set; for a look without the lock
+	dead atomic.Bool   // err is set, or leaving; for a look without the lock
 
 	// reader only
 	pending []*call // taken from queue; the ones before head are answered
@@ -82,17 +85,17 @@ func newLink(stream Conn, limits protocol.Limits) *link {
 // that nothing of it was or will be sent and the call is still the caller's.
 func (l *link) send(ctx context.Context, k *call, body []byte) error {
 	l.mu.Lock()
-	for len(l.out) >= maxOut && l.err == nil {
+	for len(l.out) >= maxOut && l.err == nil && !l.leaving {
 		if err := l.waitForRoom(ctx); err != nil {
 			l.mu.Unlock()
 			return err
 		}
 	}
-	if l.err != nil {
+	if l.err != nil || l.leaving {
 		defer l.mu.Unlock()
-		return l.err
+		return cmp.Or(l.err, errLeft)
 	}
-	k.seq = l.accepted
+	k.link, k.seq = l, l.accepted
 	l.accepted++
 	l.out = append(l.out, k.buf[:k.cut]...)
 	l.out = append(l.out, body...)
@@ -311,6 +314,26 @@ func (l *link) fail(err error) {
 	if first {
 		l.stream.Close() // makes Read and Write return; it has no news for anyone
 	}
+}
+
+// leave accepts nothing from now on, and reports whether it did before.
+func (l *link) leave() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil || l.leaving {
+		return false
+	}
+	l.leaving = true
+	l.dead.Store(true)
+	l.makeRoom()
+	return true
+}
+
+// ended says that the link has failed, and owes nothing.
+func (l *link) ended() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err != nil
 }
 
 // drain finishes what the link will not answer any more. It runs in the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,8 +18,9 @@ type node struct {
 	slots   []slot
 
 	mu      sync.Mutex
-	dial    string // what to dial; "" when there is no way to it
-	retired bool   // no longer a member: accepts no new calls
+	dial    string  // what to dial; "" when there is no way to it
+	retired bool    // no longer a member: accepts no new calls
+	leaving []*link // accept no more calls, and still owe replies
 }
 
 // slot is the place of one shared connection.
@@ -41,6 +43,7 @@ type dialing struct {
 
 var (
 	errRetired    = errors.New("client: the node has left the cluster")
+	errLeft       = errors.New("client: the token of the connection is not valid any more")
 	errNoEndpoint = errors.New("client: the node publishes no endpoint that this client can dial")
 )
 
@@ -134,16 +137,16 @@ func (n *node) runDial(s *slot, d *dialing, dial string) {
 	close(d.done)
 }
 
-// open dials and starts the two goroutines of a link. What a connection has to
+// open makes a connection and starts the two goroutines of a link. What it has to
 // say first goes here, before anybody can use it.
 func (n *node) open(dial string) (*link, error) {
-	ctx, cancel := context.WithTimeout(n.env.ctx, n.env.dialTimeout)
-	defer cancel()
-	stream, err := n.env.dialStream(ctx, dial)
+	opened := n.env.opened.Add(1)
+	stream, err := n.newStream(n.env.ctx, dial)
 	if err != nil {
 		return nil, err
 	}
 	l := newLink(stream, n.env.limits)
+	l.opened = opened
 	if !n.env.spawn(l.readLoop) {
 		stream.Close()
 		return nil, ErrClosed
@@ -152,7 +155,7 @@ func (n *node) open(dial string) (*link, error) {
 		l.fail(ErrClosed)
 		return nil, ErrClosed
 	}
-	if err := n.greet(ctx, l); err != nil {
+	if err := n.greet(l); err != nil {
 		l.fail(err)
 		return nil, err
 	}
@@ -170,22 +173,54 @@ func (n *node) dialStream(ctx context.Context) (Conn, error) {
 	case dial == "":
 		return nil, errNoEndpoint
 	}
+	return n.newStream(ctx, dial)
+}
+
+// newStream dials, and authenticates where there is a token.
+func (n *node) newStream(ctx context.Context, dial string) (Conn, error) {
+	token, err := n.env.nextToken(ctx)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, n.env.dialTimeout)
 	defer cancel()
-	return n.env.dialStream(ctx, dial)
+	n.env.stats.dials.Add(1)
+	stream, err := n.env.dialer(ctx, dial)
+	if err != nil {
+		return nil, &dialError{address: dial, err: err}
+	}
+	if token == "" {
+		return stream, nil
+	}
+	if err := n.authenticate(ctx, stream, token); err != nil {
+		stream.Close() // it has no news for anyone
+		return nil, err
+	}
+	return stream, nil
 }
 
 // greet asks the node not to let one caller's key, whose range changes hands, hold
 // up the others on the connection. Nobody waits for the answer: a server that does
 // not know the request, such as a manager, refuses it and no harm is done.
-func (n *node) greet(ctx context.Context, l *link) error {
+func (n *node) greet(l *link) error {
 	k := n.env.newCall()
 	k.begin("CLIENT", 3)
 	k.word("PARK")
 	k.word("OFF")
 	k.rearm()
 	k.state.Store(callAbandoned)
-	return l.send(ctx, k, nil)
+	return l.send(n.env.ctx, k, nil)
+}
+
+// leave lets nothing more be sent over a link whose token the node does not take any
+// more. It is closed when all that was sent has been answered: some of it may have been
+// done before that.
+func (n *node) leave(l *link) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if l.leave() {
+		n.leaving = append(n.leaving, l)
+	}
 }
 
 // links lists the live ones.
@@ -209,7 +244,15 @@ func (n *node) retire() {
 
 // gone reports that the node has nothing left that needs looking after. One
 // that was retired while it was dialled is gone: the dialling tidies up.
-func (n *node) gone() bool { return len(n.links()) == 0 }
+func (n *node) gone() bool { return len(n.links())+len(n.left()) == 0 }
+
+// left lists the links that are leaving.
+func (n *node) left() []*link {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.leaving = slices.DeleteFunc(n.leaving, (*link).ended)
+	return slices.Clone(n.leaving)
+}
 
 // point changes what is dialled from now on.
 func (n *node) point(dial string) {
@@ -228,7 +271,7 @@ func (n *node) dialsAt(dial string) bool {
 // close ends every link now.
 func (n *node) close(err error) {
 	n.retire()
-	for _, l := range n.links() {
+	for _, l := range append(n.links(), n.left()...) {
 		l.fail(err)
 	}
 }
@@ -249,6 +292,14 @@ func (n *node) tick() {
 			l.fail(errRetired)
 		case state == idle:
 			n.ping(l)
+		}
+	}
+	for _, l := range n.left() {
+		switch state := l.tick(); {
+		case state == silent:
+			l.fail(errSilent)
+		case l.outstanding() == 0:
+			l.fail(errLeft)
 		}
 	}
 }

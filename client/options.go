@@ -34,6 +34,7 @@ type options struct {
 	endpoint    func(ring.Node) string
 	limits      protocol.Limits
 	source      func(ctx context.Context) (ring.Topology, error) // nil: none
+	token       func(ctx context.Context) (string, error)        // nil: none
 }
 
 const maxConnections = 64
@@ -72,7 +73,8 @@ func defaultOptions() options {
 // browser there is no default.
 func WithDialer(d Dialer) Option { return func(o *options) { o.dialer = d } }
 
-// WithDialTimeout bounds one attempt to open a connection (default 5 s).
+// WithDialTimeout bounds one attempt to open a connection, until it is authenticated
+// where there is a token, and before that the source of tokens (default 5 s).
 func WithDialTimeout(d time.Duration) Option { return func(o *options) { o.dialTimeout = d } }
 
 // WithConnections sets how many connections to each node are shared by all

@@ -211,7 +211,7 @@ func (c *Client) askTopology(ctx context.Context, n *node) (ring.Topology, error
 	c.env.stats.refreshes.Add(1)
 	k := c.env.newCall()
 	k.buf = append(k.buf, topologyRequest...)
-	o, err := c.try(ctx, &query{call: k, fixed: n, harmless: true}, n)
+	o, err := c.try(ctx, &query{call: k, fixed: n, harmless: true}, n, 0)
 	if o == abandoned {
 		return ring.Topology{}, err
 	}

@@ -14,6 +14,7 @@ const (
 	behind                    // MOVED by a node that knows less than we do
 	held                      // TRYAGAIN: nothing happened, the range is changing hands
 	refused                   // UNAVAILABLE or OVERLOADED: nothing happened
+	expired                   // NOAUTH over a connection whose token may have been replaced: nothing happened
 	unsent                    // no connection, or it broke before the request was written
 	lost                      // the connection broke between request and reply
 	unowned                   // the topology names no owner
@@ -84,6 +85,8 @@ func decide(o outcome, harmless bool, tries, hops int, dice float64) verdict {
 		return verdict{again, pauseAfter(heldPause, n, dice), false}
 	case refused:
 		return verdict{again, pauseAfter(refusedPause, n, dice), tries > 1}
+	case expired:
+		return verdict{action: again}
 	case unsent, unowned:
 		return verdict{again, pauseAfter(brokenPause, n, dice), true}
 	case lost:

@@ -221,7 +221,7 @@ func (s *scanner) pageAt(at uint64) (*page, error) {
 	var t trial
 	for {
 		n := s.c.routing.Load().owner(ring.Position(at))
-		p, o, err := s.fetch(n, at)
+		p, o, err := s.fetch(n, at, t.fresh)
 		t.tries++
 		switch {
 		case o == answered && err != nil:
@@ -245,11 +245,11 @@ func (s *scanner) pageAt(at uint64) (*page, error) {
 
 // fetch asks a node for its page from a position on. A topology that is newer
 // than the one in use is put to use.
-func (s *scanner) fetch(n *node, at uint64) (*page, outcome, error) {
+func (s *scanner) fetch(n *node, at, fresh uint64) (*page, outcome, error) {
 	if n == nil {
 		return nil, unowned, errNoOwner
 	}
-	sight, o, err := s.c.sight(s.ctx, n, s.request(at))
+	sight, o, err := s.c.sight(s.ctx, n, s.request(at), fresh)
 	if o != answered || err != nil {
 		return nil, o, err
 	}

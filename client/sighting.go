@@ -24,24 +24,25 @@ type sighting struct {
 	steady   bool   // the epoch did not change under the question
 }
 
-// sight asks n. The request is complete, as protocol.AppendRequest makes it.
-func (c *Client) sight(ctx context.Context, n *node, request []byte) (sighting, outcome, error) {
+// sight asks n. The request is complete, as protocol.AppendRequest makes it; fresh is
+// that of the trial.
+func (c *Client) sight(ctx context.Context, n *node, request []byte, fresh uint64) (sighting, outcome, error) {
 	k := c.env.newCall()
 	k.buf = append(k.buf, topologyRequest...)
 	k.buf = append(k.buf, request...)
 	k.buf = append(k.buf, topologyRequest...)
 	k.want = 3
-	o, err := c.try(ctx, &query{call: k, fixed: n, harmless: true}, n)
+	o, err := c.try(ctx, &query{call: k, fixed: n, harmless: true}, n, fresh)
 	if o == abandoned {
 		return sighting{}, o, err
 	}
 	defer k.release()
-	if o != answered {
+	if o != answered || err != nil {
 		return sighting{}, o, err
 	}
 	for _, r := range k.replies {
 		if r.Kind == '-' {
-			o, err := c.classify(n, r, true)
+			o, err := c.classify(k, r, fresh, true)
 			return sighting{}, o, err
 		}
 	}
@@ -74,7 +75,7 @@ const countTries = 8
 func (c *Client) Count(ctx context.Context) (int64, error) {
 	t := trial{}
 	for {
-		total, exact, o, err := c.countOnce(ctx)
+		total, exact, o, err := c.countOnce(ctx, t.fresh)
 		t.tries++
 		if err == nil && (exact || t.tries >= countTries) {
 			return total, nil
@@ -96,7 +97,7 @@ func (c *Client) Count(ctx context.Context) (int64, error) {
 
 // countOnce asks all nodes at once. The sum is exact when all answered by the
 // same epoch.
-func (c *Client) countOnce(ctx context.Context) (total int64, exact bool, o outcome, err error) {
+func (c *Client) countOnce(ctx context.Context, fresh uint64) (total int64, exact bool, o outcome, err error) {
 	r := c.routing.Load()
 	type part struct {
 		sighting
@@ -107,7 +108,7 @@ func (c *Client) countOnce(ctx context.Context) (total int64, exact bool, o outc
 	var all sync.WaitGroup
 	for _, n := range r.nodes {
 		all.Go(func() {
-			s, o, err := c.sight(ctx, n, []byte("*1\r\n$6\r\nDBSIZE\r\n"))
+			s, o, err := c.sight(ctx, n, []byte("*1\r\n$6\r\nDBSIZE\r\n"), fresh)
 			if err == nil && s.reply.Kind != ':' {
 				err = unexpected(n, "DBSIZE")
 			}

@@ -18,6 +18,12 @@ import (
 // overTCP is a fake cluster of n nodes on real sockets, named by their ports.
 func overTCP(t *testing.T, n int) (f *FakeCluster, addresses []string) {
 	t.Helper()
+	return overListeners(t, n, func(l net.Listener) net.Listener { return l })
+}
+
+// overListeners is overTCP with something around its listeners.
+func overListeners(t *testing.T, n int, around func(net.Listener) net.Listener) (f *FakeCluster, addresses []string) {
+	t.Helper()
 	f = newFakeCluster("tcp")
 	topology := ring.Topology{Cluster: f.name, Epoch: 1}
 	var serving sync.WaitGroup
@@ -26,6 +32,7 @@ func overTCP(t *testing.T, n int) (f *FakeCluster, addresses []string) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		must(t, err)
 		address := l.Addr().String()
+		l = around(l)
 		addresses = append(addresses, address)
 		listeners = append(listeners, l)
 		topology.Nodes = append(topology.Nodes, ring.Node{Address: address, Tokens: 16})

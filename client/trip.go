@@ -27,6 +27,7 @@ type trial struct {
 	tries   int
 	hops    int       // redirects followed in a row
 	hint    *node     // whom MOVED named
+	fresh   uint64    // connections opened up to here may have an old token; 0: all
 	started time.Time // when the first failure was seen
 	last    error     // what the last try came to
 
@@ -56,7 +57,7 @@ func (c *Client) travel(ctx context.Context, q *query, t *trial) error {
 			n = c.choose(t, q.position)
 		}
 		t.asked = n
-		o, err := c.try(ctx, q, n)
+		o, err := c.try(ctx, q, n, t.fresh)
 		t.tries++
 		switch {
 		case o == answered && err == nil:
@@ -86,8 +87,8 @@ func (c *Client) choose(t *trial, p ring.Position) *node {
 	return c.routing.Load().owner(p)
 }
 
-// try sends the call to n once and waits for the answer.
-func (c *Client) try(ctx context.Context, q *query, n *node) (outcome, error) {
+// try sends the call to n once and waits for the answer. fresh is that of the trial.
+func (c *Client) try(ctx context.Context, q *query, n *node, fresh uint64) (outcome, error) {
 	if n == nil {
 		return unowned, errNoOwner
 	}
@@ -95,7 +96,7 @@ func (c *Client) try(ctx context.Context, q *query, n *node) (outcome, error) {
 	k.rearm()
 	k.node = n
 	if err := n.send(ctx, k, q.body); err != nil {
-		return unsent, err
+		return notSent(err), err
 	}
 	if err := k.wait(ctx); err != nil {
 		c.env.stats.abandoned.Add(1)
@@ -105,19 +106,38 @@ func (c *Client) try(ctx context.Context, q *query, n *node) (outcome, error) {
 		return k.broken(), &linkError{node: n.address, err: k.err}
 	}
 	if k.want == 1 && k.reply.Kind == '-' {
-		return c.classify(n, k.reply, q.fixed != nil)
+		return c.classify(k, k.reply, fresh, q.fixed != nil)
 	}
 	return answered, nil
 }
 
 var errNoOwner = errors.New("client: no node owns the key")
 
-// classify reads an error reply. A node that was asked on purpose is not to be
-// replaced by the one it names.
-func (c *Client) classify(n *node, r protocol.Reply, fixed bool) (outcome, error) {
-	e := r.Err()
-	err := serverError(n, e)
+// notSent is the outcome of a call that found no connection: a node that does not
+// take the token will not take it the next time, unless it says so.
+func notSent(err error) outcome {
+	var refusal *ServerError
 	switch {
+	case !errors.As(err, &refusal):
+		return unsent
+	case refusal.Code.Retryable():
+		return refused
+	}
+	return answered
+}
+
+// classify reads an error reply to a call. A node that was asked on purpose is not to
+// be replaced by the one it names.
+func (c *Client) classify(k *call, r protocol.Reply, fresh uint64, fixed bool) (outcome, error) {
+	e := r.Err()
+	err := serverError(k.node, e)
+	switch {
+	case e.Code == protocol.NOAUTH && c.env.token != nil:
+		k.node.leave(k.link)
+		if fresh == 0 || k.link.opened <= fresh {
+			return expired, err
+		}
+		return answered, err
 	case e.Code == protocol.TRYAGAIN:
 		return held, err
 	case e.Code.Retryable():
@@ -141,6 +161,7 @@ func (c *Client) next(ctx context.Context, t *trial, o outcome, n *node, harmles
 	if c.env.ctx.Err() != nil {
 		return closedError(o == lost && !harmless)
 	}
+	c.renew(t, o)
 	v := decide(o, harmless, t.tries, t.hops, rand.Float64())
 	if v.refresh {
 		c.suspect()
@@ -151,9 +172,20 @@ func (c *Client) next(ctx context.Context, t *trial, o outcome, n *node, harmles
 	case again:
 		t.hops = 0
 		c.env.stats.retries.Add(1)
+		if v.pause == 0 {
+			return nil
+		}
 		return c.pause(ctx, t, v.pause)
 	}
 	return giveUp(t, nil, o == lost && !harmless)
+}
+
+// renew notes that a token has expired: what is opened from now on has a new one, and
+// if that is refused, too, that is the answer.
+func (c *Client) renew(t *trial, o outcome) {
+	if o == expired && t.fresh == 0 {
+		t.fresh = c.env.opened.Load()
+	}
 }
 
 // follow finds the node that a MOVED reply from n names. One that the topology

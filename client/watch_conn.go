@@ -106,6 +106,13 @@ func (k *watchConn) begin(stream Conn) error {
 	return nil
 }
 
+// open says whether the node has let the connection in.
+func (k *watchConn) open() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.stream != nil
+}
+
 // close ends the connection, the first time for the given reason.
 func (k *watchConn) close(why error) {
 	k.mu.Lock()

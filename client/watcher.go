@@ -40,6 +40,7 @@ type source struct {
 	conn      *watchConn // nil: none
 	failures  int        // in a row
 	offences  int        // answers in a row that are none
+	renewed   bool       // its token had expired, and nothing was told since
 	notBefore time.Time  // when to try again
 }
 
@@ -165,6 +166,7 @@ func (w *watcher) push(s *source, p *push) (more bool, err error) {
 			return false, serverError(s.conn.node, p.Err())
 		}
 	}
+	s.renewed = false
 	switch {
 	case p.ID != watchID:
 		err = badPush(p, "of a watch that there is not")
@@ -215,6 +217,7 @@ func (w *watcher) moved(s *source, p *push) error {
 // lost is called when a connection has ended, or has to. Only what time does
 // not heal is returned.
 func (w *watcher) lost(s *source, err error) (more bool, fatal error) {
+	expired := w.c.env.token != nil && s.conn.open() && !s.renewed && errors.Is(err, ErrUnauthenticated)
 	s.conn.close(err)
 	more = w.ledger.lose(s.conn)
 	s.conn = nil
@@ -224,6 +227,8 @@ func (w *watcher) lost(s *source, err error) (more bool, fatal error) {
 	switch {
 	case errors.As(err, &server) && server.Code.Retryable():
 		pauses = refusedPause
+	case expired: // the next connection has a new token
+		s.renewed = true
 	case errors.As(err, &server):
 		return false, err
 	case errors.As(err, &offence):
