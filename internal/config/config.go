@@ -6,7 +6,8 @@
 // looks like. Load parses them all and returns every mistake at once, each as an
 // *Error with the variable, the value found and what would be right; WriteTable
 // prints the same tags for --help. Field names must be unique within a struct
-// and the structs nested in it.
+// and the structs nested in it. A field of type Secret comes from its variable or
+// from a file, and nothing here prints it.
 package config
 
 import (
@@ -40,6 +41,10 @@ func Environ(list []string) map[string]string { return env.ToMap(list) }
 // Load fills the struct that dst points to. An empty or missing variable takes
 // its default. The error joins one *Error for each wrong variable.
 func Load(dst any, environ map[string]string) error {
+	return errors.Join(append([]error{loadVariables(dst, environ)}, loadSecretFiles(dst, environ)...)...)
+}
+
+func loadVariables(dst any, environ map[string]string) error {
 	err := env.ParseWithOptions(dst, env.Options{Environment: environ})
 	var all env.AggregateError
 	if !errors.As(err, &all) {
@@ -131,6 +136,9 @@ func WriteTable(w io.Writer, sample any) error {
 			def = "-"
 		}
 		fmt.Fprintf(tw, "  %s\t%s\t%s\n", f.variable, def, f.help)
+		if f.secret {
+			fmt.Fprintf(tw, "  %s\t-\tor the file that it is in\n", f.variable+fileSuffix)
+		}
 	}
 	return tw.Flush()
 }
@@ -139,6 +147,7 @@ func WriteTable(w io.Writer, sample any) error {
 type field struct {
 	name, variable, def, help, want string
 	index                           []int
+	secret                          bool
 }
 
 type fieldList []field
@@ -163,6 +172,7 @@ func fieldsOf(t reflect.Type) fieldList {
 		out = append(out, field{
 			name: sf.Name, variable: name, index: sf.Index,
 			def: sf.Tag.Get("envDefault"), help: sf.Tag.Get("help"), want: sf.Tag.Get("want"),
+			secret: sf.Type == reflect.TypeFor[Secret](),
 		})
 	}
 	return out
@@ -179,7 +189,7 @@ func (l fieldList) named(name string) field {
 
 func (l fieldList) has(variable string) bool {
 	for _, f := range l {
-		if f.variable == variable {
+		if f.variable == variable || f.secret && f.variable+fileSuffix == variable {
 			return true
 		}
 	}
@@ -198,14 +208,19 @@ func (l fieldList) nearest(name string) string {
 }
 
 func (f field) valueIn(src any) string {
+	if f.index == nil {
+		return ""
+	}
+	return fmt.Sprint(f.in(src).Interface())
+}
+
+// in is the field in a struct, or in what a pointer leads to.
+func (f field) in(src any) reflect.Value {
 	v := reflect.ValueOf(src)
 	for v.Kind() == reflect.Pointer {
 		v = v.Elem()
 	}
-	if f.index == nil {
-		return ""
-	}
-	return fmt.Sprint(v.FieldByIndex(f.index).Interface())
+	return v.FieldByIndex(f.index)
 }
 
 func defaultWant(t reflect.Type) string {
