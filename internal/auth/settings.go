@@ -1,0 +1,46 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/quoitdb/quoit/internal/config"
+)
+
+// MinClusterSecret is how many bytes a cluster's secret has at least.
+const MinClusterSecret = 32
+
+// Config is the settings of a node and of a manager about who may do what.
+type Config struct {
+	ClusterSecret config.Secret `env:"QUOIT_CLUSTER_SECRET" help:"what nodes and manager prove to each other; at least 32 bytes, the same for all" want:"at least 32 bytes, as openssl rand -base64 32 makes them"`
+	TokenKeysFile string        `env:"QUOIT_TOKEN_KEYS_FILE" help:"JSON Web Key Set that tokens are verified with; looked at again when it changes" want:"a file as quoit token key or quoit token public makes it"`
+}
+
+// On says whether authentication is on. Check has passed.
+func (c *Config) On() bool { return c.TokenKeysFile != "" }
+
+// Check refuses half a configuration: tokens without a proof for members, or the other way
+// round, and a secret that could be guessed. memberCA says that members prove themselves
+// with certificates.
+func (c *Config) Check(memberCA bool) error {
+	secret := c.ClusterSecret.IsSet()
+	var errs []error
+	if secret && len(c.ClusterSecret.Reveal()) < MinClusterSecret {
+		errs = append(errs, config.Wrong(c, "ClusterSecret", "at least 32 bytes, as openssl rand -base64 32 makes them"))
+	}
+	if c.On() && !secret && !memberCA {
+		errs = append(errs, errors.New("QUOIT_TOKEN_KEYS_FILE is set and QUOIT_CLUSTER_SECRET is not: members could not prove themselves; set it, or QUOIT_CLUSTER_SECRET_FILE or QUOIT_TLS_MEMBER_CA_FILE"))
+	}
+	if !c.On() && (secret || memberCA) {
+		errs = append(errs, fmt.Errorf("%s is set and QUOIT_TOKEN_KEYS_FILE is not: clients could not prove themselves; set it, too", c.proof(memberCA)))
+	}
+	return errors.Join(errs...)
+}
+
+// proof is the variable that members prove themselves with.
+func (c *Config) proof(memberCA bool) string {
+	if memberCA && !c.ClusterSecret.IsSet() {
+		return "QUOIT_TLS_MEMBER_CA_FILE"
+	}
+	return "QUOIT_CLUSTER_SECRET"
+}
