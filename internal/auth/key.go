@@ -290,7 +290,7 @@ func ReadKeyFile(name string) (KeyFile, error) {
 	if err != nil {
 		return KeyFile{}, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	text, err := io.ReadAll(io.LimitReader(f, MaxKeysFile+1))
 	if err != nil {
 		return KeyFile{}, err

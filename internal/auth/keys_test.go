@@ -492,7 +492,7 @@ func TestNothingPrintsAKey(t *testing.T) {
 			}
 		}
 		for _, text := range shown {
-			for _, hidden := range []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%q", secret), base64.RawURLEncoding.EncodeToString([]byte(secret)), fmt.Sprint([]byte(secret))} {
+			for _, hidden := range []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%q", secret), base64.RawURLEncoding.EncodeToString([]byte(secret)), fmt.Sprintf("%d", []byte(secret))} {
 				if strings.Contains(text, strings.Trim(hidden, `"[]`)) {
 					t.Errorf("%s: the secret is in %s", a, text)
 				}
