@@ -24,6 +24,7 @@ const (
 // needs is the one table of what each command asks for. A command that it lacks is refused.
 var needs = [256]need{
 	protocol.CmdAuth: nothing, protocol.CmdHello: nothing, protocol.CmdQuit: nothing, protocol.CmdReset: nothing,
+	protocol.CmdChallenge: nothing, protocol.CmdProve: nothing,
 
 	protocol.CmdPing: anyone, protocol.CmdEcho: anyone, protocol.CmdSelect: anyone, protocol.CmdClient: anyone,
 	protocol.CmdCommand: anyone, protocol.CmdInfo: anyone, protocol.CmdConfig: anyone, protocol.CmdTime: anyone,
