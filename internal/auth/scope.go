@@ -59,19 +59,26 @@ func ParseScope(text string, a Access) (Scope, error) {
 	return s, s.Validate()
 }
 
-// String is what ParseScope reads, and quoted where that would not be seen on a terminal.
+// String is what ParseScope reads. A scope that it cannot read so, or that a terminal would
+// not show, is quoted.
 func (s Scope) String() string {
+	text, end := string(s.Bytes), ""
+	if s.Prefix {
+		end = "*"
+	}
+	if s.isQuoted() {
+		return strconv.QuoteToASCII(text) + end
+	}
+	if key, ok := strings.CutSuffix(text, "*"); ok && !s.Prefix {
+		return key + `\*`
+	}
+	return text + end
+}
+
+func (s Scope) isQuoted() bool {
 	text := string(s.Bytes)
-	switch {
-	case s.Prefix:
-		text += "*"
-	case strings.HasSuffix(text, "*"):
-		text = strings.TrimSuffix(text, "*") + `\*`
-	}
-	if quoted := strconv.QuoteToASCII(text); text == "" || quoted != `"`+text+`"` && strings.ContainsFunc(text, isUnseen) {
-		return quoted
-	}
-	return text
+	return text == "" && !s.Prefix || s.Prefix && strings.HasSuffix(text, `\`) ||
+		strings.HasPrefix(text, `"`) || strings.ContainsFunc(text, isUnseen)
 }
 
 func isUnseen(r rune) bool { return r == utf8.RuneError || !strconv.IsPrint(r) }
