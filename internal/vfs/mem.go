@@ -35,8 +35,8 @@ type Mem struct {
 // Sync together with the blocks that have changed since.
 type inode struct {
 	dir    bool
-	data   []byte
-	stable []byte
+	data   content
+	stable content
 	dirty  map[int]bool
 }
 
@@ -86,28 +86,21 @@ func (m *Mem) survivor(name string, keep func() bool) *inode {
 }
 
 func (n *inode) crash(keep func() bool) *inode {
-	data := slices.Clone(n.stable)
-	for _, block := range slices.Sorted(maps.Keys(n.dirty)) {
-		from, to := block*BlockSize, min((block+1)*BlockSize, len(n.data))
+	data := n.stable.clone()
+	for _, i := range slices.Sorted(maps.Keys(n.dirty)) {
+		from, to := i*BlockSize, min((i+1)*BlockSize, n.data.size)
 		if from >= to || !keep() {
 			continue
 		}
-		data = resize(data, max(len(data), to))
-		copy(data[from:to], n.data[from:to])
+		data.resize(max(data.size, to))
+		data.take(&n.data, i, to)
 	}
-	size := len(n.stable)
-	if size != len(n.data) && keep() {
-		size = len(n.data)
+	size := n.stable.size
+	if size != n.data.size && keep() {
+		size = n.data.size
 	}
-	data = resize(data, size)
-	return &inode{dir: n.dir, data: data, stable: slices.Clone(data), dirty: map[int]bool{}}
-}
-
-func resize(b []byte, n int) []byte {
-	if n <= len(b) {
-		return b[:n]
-	}
-	return append(b, make([]byte, n-len(b))...)
+	data.resize(size)
+	return &inode{dir: n.dir, data: data, stable: data.clone(), dirty: map[int]bool{}}
 }
 
 // Kill ends the imagined process that uses this instance: every later call
@@ -140,7 +133,7 @@ func (m *Mem) used() int64 {
 	for _, n := range m.names {
 		if !seen[n] {
 			seen[n] = true
-			sum += int64(len(n.data))
+			sum += int64(n.data.size)
 		}
 	}
 	return sum

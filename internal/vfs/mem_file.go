@@ -2,7 +2,6 @@ package vfs
 
 import (
 	"io"
-	"slices"
 	"syscall"
 )
 
@@ -29,10 +28,10 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 	if err != nil {
 		return 0, pathError("read", f.name, err)
 	}
-	if off >= int64(len(f.node.data)) {
+	if off >= int64(f.node.data.size) {
 		return 0, io.EOF
 	}
-	n := copy(p, f.node.data[off:])
+	n := f.node.data.read(p, int(off))
 	if n < len(p) {
 		return n, io.EOF
 	}
@@ -50,7 +49,7 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	if end <= off {
 		return 0, err
 	}
-	n := copy(f.node.data[off:], p)
+	n := f.node.data.write(p, int(off))
 	for b := off / BlockSize; b*BlockSize < off+int64(n); b++ {
 		f.node.dirty[int(b)] = true
 	}
@@ -60,7 +59,7 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 // grow makes the file at least size bytes long, or as long as the disk's
 // capacity allows, and returns how many of the size bytes there are now.
 func (f *memFile) grow(size int64) (int64, error) {
-	have := int64(len(f.node.data))
+	have := int64(f.node.data.size)
 	if size <= have {
 		return size, nil
 	}
@@ -76,10 +75,10 @@ func (f *memFile) grow(size int64) (int64, error) {
 // resize changes the size. Bytes that come back after a cut are zero and,
 // where a synced block holds something else, not yet on disk.
 func (f *memFile) resize(size int) {
-	for b := len(f.node.data) / BlockSize; b*BlockSize < min(size, len(f.node.stable)); b++ {
+	for b := f.node.data.size / BlockSize; b*BlockSize < min(size, f.node.stable.size); b++ {
 		f.node.dirty[b] = true
 	}
-	f.node.data = resize(f.node.data[:len(f.node.data):len(f.node.data)], size)
+	f.node.data.resize(size)
 }
 
 // Sync implements File.
@@ -90,10 +89,10 @@ func (f *memFile) Sync() error {
 		return pathError("sync", f.name, err)
 	}
 	n := f.node
-	n.stable = resize(n.stable, len(n.data))
+	n.stable.resize(n.data.size)
 	for b := range n.dirty {
-		if from, to := b*BlockSize, min((b+1)*BlockSize, len(n.data)); from < to {
-			copy(n.stable[from:to], n.data[from:to])
+		if from, to := b*BlockSize, min((b+1)*BlockSize, n.data.size); from < to {
+			n.stable.take(&n.data, b, to)
 		}
 	}
 	clear(n.dirty)
@@ -127,11 +126,11 @@ func (f *memFile) Truncate(size int64) error {
 	if err != nil {
 		return pathError("truncate", f.name, err)
 	}
-	if size > int64(len(f.node.data)) {
+	if size > int64(f.node.data.size) {
 		_, err = f.grow(size)
 		return err
 	}
-	f.node.data = slices.Clone(f.node.data[:size])
+	f.node.data.resize(int(size))
 	return nil
 }
 
@@ -142,7 +141,7 @@ func (f *memFile) Size() (int64, error) {
 	if err != nil {
 		return 0, pathError("size", f.name, err)
 	}
-	return int64(len(f.node.data)), nil
+	return int64(f.node.data.size), nil
 }
 
 // Close implements File.
