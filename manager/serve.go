@@ -53,13 +53,13 @@ type server struct {
 	running sync.WaitGroup
 
 	mu    sync.Mutex
-	conns map[net.Conn]struct{} // guarded by mu
-	from  places.Count          // of those who have a place; guarded by mu
-	count int64                 // of all so far; guarded by mu
+	conns map[int64]net.Conn // by number; guarded by mu
+	from  places.Count       // of those who have a place; guarded by mu
+	count int64              // of all so far; guarded by mu
 }
 
 func newServer(m *Manager) *server {
-	return &server{m: m, most: m.config.Connections, conns: make(map[net.Conn]struct{}), from: places.Count{Most: m.config.PerAddress}}
+	return &server{m: m, most: m.config.Connections, conns: make(map[int64]net.Conn), from: places.Count{Most: m.config.PerAddress}}
 }
 
 // accept takes connections until ctx ends, or until the listener fails for good.
@@ -96,11 +96,11 @@ func (s *server) take(ctx context.Context, nc net.Conn) {
 	case !s.from.Enter(from):
 		why = "the manager has as many connections from your address as it may (QUOIT_MANAGER_MAX_PER_ADDRESS)"
 	}
-	s.conns[nc] = struct{}{}
 	s.count++
 	c := newConn(s.m, nc, s.count)
+	s.conns[c.id] = nc
 	s.running.Go(func() {
-		defer s.release(nc)
+		defer s.release(c)
 		if why != "" {
 			c.refuse(&protocol.Error{Code: protocol.OVERLOADED, Message: why + "; try again later"})
 			c.leave()
@@ -118,17 +118,17 @@ func (s *server) leave(from netip.Addr) {
 	s.from.Leave(from)
 }
 
-func (s *server) release(nc net.Conn) {
-	_ = nc.Close()
+func (s *server) release(c *conn) {
+	_ = c.nc.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.conns, nc)
+	delete(s.conns, c.id)
 }
 
 // close ends all connections and waits for them. Nothing is accepted any more.
 func (s *server) close() {
 	s.mu.Lock()
-	for nc := range s.conns {
+	for _, nc := range s.conns {
 		_ = nc.Close()
 	}
 	s.mu.Unlock()

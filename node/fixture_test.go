@@ -309,7 +309,7 @@ func (s *solo) inPhase(want phase) int {
 	s.roster.mu.Lock()
 	defer s.roster.mu.Unlock()
 	n := 0
-	for c := range s.roster.conns {
+	for _, c := range s.roster.conns {
 		if p, _ := c.phaseSince(); p == want {
 			n++
 		}

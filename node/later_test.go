@@ -215,7 +215,7 @@ func (c *slowly) ask() { c.send(fmt.Sprintf("NG\r\nSET n %d\r\nGET big\r\nPI", c
 func (c *slowly) stuck() bool {
 	c.s.roster.mu.Lock()
 	defer c.s.roster.mu.Unlock()
-	for conn := range c.s.roster.conns {
+	for _, conn := range c.s.roster.conns {
 		if p, _ := conn.phaseSince(); p == writing && conn.nc.RemoteAddr().String() == c.LocalAddr().String() {
 			return true
 		}
@@ -237,7 +237,7 @@ func (c *slowly) readAll(t *testing.T) {
 func (s *solo) owing() (n int) {
 	s.roster.mu.Lock()
 	defer s.roster.mu.Unlock()
-	for c := range s.roster.conns {
+	for _, c := range s.roster.conns {
 		if c.later.owing.Load() {
 			n++
 		}

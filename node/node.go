@@ -224,7 +224,7 @@ func (n *Node) newServer(l net.Listener) *server {
 			version: n.seams.Version, manager: n.config.ManagerAddr, started: n.seams.Now(),
 			fsync: n.config.Log.Fsync, dir: n.config.DataDir, instance: strings.ToLower(rand.Text()),
 		},
-		fail: n.fail, listener: l, stopping: make(chan struct{}), roster: roster{conns: make(map[*conn]struct{}), from: places.Count{Most: n.config.Limits.PerAddress}},
+		fail: n.fail, listener: l, stopping: make(chan struct{}), roster: roster{conns: make(map[uint64]*conn), from: places.Count{Most: n.config.Limits.PerAddress}},
 	}
 }
 

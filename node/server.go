@@ -46,11 +46,11 @@ type server struct {
 // roster is who is connected.
 type roster struct {
 	mu     sync.Mutex
-	conns  map[*conn]struct{} // guarded by mu
-	from   places.Count       // guarded by mu
-	gone   totals             // of connections that ended; guarded by mu
-	nextID uint64             // guarded by mu
-	ended  bool               // nobody new comes in; guarded by mu
+	conns  map[uint64]*conn // by id; guarded by mu
+	from   places.Count     // guarded by mu
+	gone   totals           // of connections that ended; guarded by mu
+	nextID uint64           // guarded by mu
+	ended  bool             // nobody new comes in; guarded by mu
 }
 
 // about is what INFO, HELLO and errors say of the node.
@@ -136,7 +136,7 @@ func (s *server) enrol(nc net.Conn) (*conn, error) {
 	}
 	r.nextID++
 	c := newConn(s, nc, r.nextID)
-	r.conns[c] = struct{}{}
+	r.conns[c.id] = c
 	return c, nil
 }
 
@@ -158,7 +158,7 @@ func (s *server) farewell(nc net.Conn, why error) {
 func (s *server) remove(c *conn) {
 	c.tally.fold()
 	s.roster.mu.Lock()
-	delete(s.roster.conns, c)
+	delete(s.roster.conns, c.id)
 	s.roster.from.Leave(places.From(c.nc.RemoteAddr()))
 	s.roster.gone.add(&c.tally)
 	s.roster.mu.Unlock()
@@ -170,7 +170,7 @@ func (s *server) totals() (t totals, connections int) {
 	s.roster.mu.Lock()
 	defer s.roster.mu.Unlock()
 	t = s.roster.gone
-	for c := range s.roster.conns {
+	for _, c := range s.roster.conns {
 		t.add(&c.tally)
 	}
 	return t, len(s.roster.conns)
@@ -222,7 +222,7 @@ func (s *server) sweepEvery() time.Duration {
 func (s *server) sweepOnce() {
 	s.roster.mu.Lock()
 	defer s.roster.mu.Unlock()
-	for c := range s.roster.conns {
+	for _, c := range s.roster.conns {
 		t := c.pusher.Load()
 		switch p, since := c.phaseSince(); {
 		case c.cut: // it has not noticed yet
@@ -270,7 +270,7 @@ func (s *server) end(each func(*conn)) {
 		close(s.stopping)
 		_ = s.listener.Close()
 	}
-	for c := range r.conns {
+	for _, c := range r.conns {
 		each(c)
 	}
 }

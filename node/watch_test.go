@@ -419,7 +419,7 @@ func TestAWatcherThatAsksAndDoesNotReadIsNotReadFrom(t *testing.T) {
 	c.send("WATCH 1 PREFIX k 0 0 0\r\n")
 	c.wantHeard("[watching :1]", "[synced :1 :0 :0 :0]")
 	var watching *watching
-	for conn := range s.roster.conns {
+	for _, conn := range s.roster.conns {
 		watching = conn.pusher.Load()
 	}
 	ended := make(chan struct{})
