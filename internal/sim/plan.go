@@ -1,0 +1,73 @@
+package sim
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/quoitdb/quoit/ring"
+)
+
+// plan is what a seed makes of a run: how many of what, and which faults may happen. No
+// run has all of them: a world that is broken everywhere does nothing that is worth
+// checking.
+type plan struct {
+	nodes, spares       int // in the ring from the beginning; that may join
+	tokens, spareTokens int
+	clients             int
+	registers           int
+	thinking            time.Duration // between two operations of a client, on average
+	length              time.Duration // of the time in which faults happen
+	pause               time.Duration // between two faults, on average
+
+	snapshots, archive time.Duration
+
+	slowNet   float64 // share of messages that take long
+	badBucket float64 // share of requests
+	clocks    bool
+	faults    []string
+}
+
+func newPlan(d dice) plan {
+	p := plan{
+		nodes: between(d, 2, 3), spares: between(d, 0, 1), tokens: one(d, 16, 32, 48), spareTokens: between(d, 1, 2),
+		clients: between(d, 2, 4), registers: between(d, 2, 5),
+		thinking:  between(d, 2*time.Millisecond, 30*time.Millisecond),
+		length:    between(d, 1500*time.Millisecond, 3500*time.Millisecond),
+		pause:     between(d, 50*time.Millisecond, 400*time.Millisecond),
+		snapshots: between(d, time.Second, 4*time.Second), archive: between(d, 300*time.Millisecond, 2*time.Second),
+		clocks: d.chance(0.6),
+	}
+	if d.chance(0.5) {
+		p.slowNet = d.Float64() * 0.1
+	}
+	if d.chance(0.6) {
+		p.badBucket = d.Float64() * 0.3
+	}
+	for _, f := range everyFault {
+		if d.chance(0.5) {
+			p.faults = append(p.faults, f.name)
+		}
+	}
+	return p
+}
+
+// keyNames are keys of which half lie where a spare would take them.
+func (w *World) keyNames(prefix string, n int) []string {
+	var nodes []ring.Node
+	for _, m := range w.nodes {
+		nodes = append(nodes, ring.Node{Address: m.addr, Tokens: w.tokensOf(m)})
+	}
+	owners, err := ring.NewMap(nodes)
+	if err != nil {
+		panic(err) // the names and numbers are of our own making
+	}
+	var names []string
+	for i := 0; len(names) < n; i++ {
+		name := prefix + strconv.Itoa(i)
+		moves := w.isSpare(owners.Owner(ring.PositionOfString(name)))
+		if moves || w.plan.spares == 0 || len(names)%2 == 1 {
+			names = append(names, name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,181 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/quoitdb/quoit/internal/cluster"
+)
+
+// World is one run.
+type World struct {
+	Seed uint64
+
+	plan    plan
+	trace   *trace
+	net     *network
+	bucket  *store
+	manager *machine
+	nodes   []*machine // the spares last
+	watcher documents
+	ledger  ledger
+	working sync.WaitGroup
+
+	mu       sync.Mutex
+	failures []string // guarded by mu
+}
+
+// Options say how to run.
+type Options struct {
+	// Trace keeps every event in words.
+	Trace bool
+}
+
+// Result is what became of a run.
+type Result struct {
+	Seed     uint64
+	Sum      uint64 // of the trace: equal sums are equal runs
+	Events   int
+	Virtual  time.Duration
+	Failures []string // empty: nothing was wrong
+	Counts   map[string]int
+	Trace    string
+}
+
+// warmed says that this process has run a world before: there are things that it makes
+// once and keeps, and draws chances for.
+var warmed bool
+
+// Run runs the world of a seed. It must not be called by two at the same time.
+func Run(t *testing.T, seed uint64, o Options) *Result {
+	t.Helper()
+	if err := warm(); err != nil {
+		t.Fatal(err)
+	}
+	if Steady && !warmed {
+		warmed = true
+		Run(t, 0, Options{})
+	}
+	w := &World{Seed: seed, trace: &trace{fired: map[string]int{}}}
+	if o.Trace {
+		w.trace.kept = &strings.Builder{}
+	}
+	cryptotest.SetGlobalRandom(t, seed)
+	steady(seed)
+	synctest.Test(t, func(t *testing.T) {
+		w.trace.began = time.Now()
+		w.live()
+	})
+	w.ledger.check(w)
+	r := &Result{
+		Seed: seed, Sum: w.trace.sum, Events: w.trace.events, Virtual: w.trace.end,
+		Failures: w.failures, Counts: w.trace.fired,
+	}
+	if o.Trace {
+		r.Trace = w.trace.kept.String()
+	}
+	return r
+}
+
+// fail notes that something is wrong that must not be.
+func (w *World) fail(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	w.trace.note("WRONG", text, nil)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.failures = append(w.failures, text)
+}
+
+// refused is told why a server did not start or go on.
+func (w *World) refused(host string, err error) {
+	w.trace.count("server ended by itself", 1)
+}
+
+// live is the whole run: a beginning, a time of faults, peace, and an audit.
+func (w *World) live() {
+	w.plan = newPlan(w.dice("plan"))
+	w.trace.note("plan", fmt.Sprintf("%+v", w.plan), nil)
+	w.net = newNetwork(w)
+	w.bucket = w.newStore()
+	w.watcher = documents{w: w, store: cluster.NewStore(w.bucket.memory, cluster.StoreOptions{})}
+	w.build()
+	defer w.end()
+	w.manager.boot()
+	for _, m := range w.nodes {
+		m.boot()
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	w.ledger.begin(w)
+	if !w.work(ctx) {
+		return
+	}
+	w.suffer(ctx)
+	w.trace.note("peace", "", nil)
+	w.makePeace()
+	stop()
+	w.working.Wait()
+	if !w.settle("after the faults") {
+		return
+	}
+	w.audit("after the faults")
+	for _, m := range w.nodes {
+		m.crash(nil, "for the audit", false)
+		m.boot()
+	}
+	if !w.settle("after the last restart") {
+		return
+	}
+	w.audit("after the last restart")
+}
+
+// build makes the machines.
+func (w *World) build() {
+	w.manager = w.newMachine("m", "m:7400", startManager)
+	for i := range w.plan.nodes + w.plan.spares {
+		host := fmt.Sprintf("n%d", i+1)
+		m := w.newMachine(host, host+":7401", startNode)
+		m.disk = w.newDisk(host)
+		w.nodes = append(w.nodes, m)
+	}
+}
+
+// isSpare says whether a node is not in the ring from the beginning.
+func (w *World) isSpare(addr string) bool {
+	return slices.IndexFunc(w.nodes, func(m *machine) bool { return m.addr == addr }) >= w.plan.nodes
+}
+
+func (w *World) tokensOf(m *machine) int {
+	if w.isSpare(m.addr) {
+		return w.plan.spareTokens
+	}
+	return w.plan.tokens
+}
+
+// makePeace ends all faults, and starts what does not run.
+func (w *World) makePeace() {
+	w.net.healAll()
+	for _, m := range append([]*machine{w.manager}, w.nodes...) {
+		if m.disk != nil {
+			m.disk.set(func(d *disk) { d.slow, d.failSync = false, 0 })
+		}
+		m.boot()
+	}
+}
+
+func (w *World) end() {
+	w.working.Wait()
+	if w.ledger.admin != nil {
+		_ = w.ledger.admin.Close()
+	}
+	for _, m := range append([]*machine{w.manager}, w.nodes...) {
+		m.end()
+	}
+}
