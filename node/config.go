@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/config"
 	"github.com/quoitdb/quoit/node/keeper"
 	"github.com/quoitdb/quoit/node/wal"
@@ -39,6 +40,7 @@ type Config struct {
 	AllowOlder bool `env:"QUOIT_ALLOW_OLDER_SNAPSHOT" envDefault:"false" help:"a node whose disk is lost may go on from a snapshot that is known to lack something"`
 	AllowEmpty bool `env:"QUOIT_ALLOW_EMPTY" envDefault:"false" help:"a node whose disk is lost may go on with nothing where the bucket has no snapshot of it that can be used"`
 
+	Auth     auth.Config
 	Log      LogConfig
 	Snapshot SnapshotConfig
 	Limits   LimitConfig
@@ -87,14 +89,15 @@ type LimitConfig struct {
 	InFlight    config.Bytes `env:"QUOIT_NODE_MAX_INFLIGHT" envDefault:"1GiB" help:"bytes of requests and replies in memory, over all connections"`
 }
 
-// TimeConfig bounds how long things may take. Zero switches the first two off.
+// TimeConfig bounds how long things may take. Zero switches the first three off.
 type TimeConfig struct {
-	Idle    time.Duration `env:"QUOIT_NODE_IDLE_TIMEOUT" envDefault:"0s" help:"a connection without a request is closed after this; 0s is never"`
-	Request time.Duration `env:"QUOIT_NODE_REQUEST_TIMEOUT" envDefault:"30s" help:"a request that has begun is cut off when nothing more of it comes for this long; 0s is never"`
-	Write   time.Duration `env:"QUOIT_NODE_WRITE_TIMEOUT" envDefault:"10s" help:"a client that takes none of its replies for this long is cut off"`
-	Park    time.Duration `env:"QUOIT_NODE_PARK_BUDGET" envDefault:"250ms" help:"how long a request waits for a range that changes hands, before TRYAGAIN"`
-	Drain   time.Duration `env:"QUOIT_NODE_DRAIN_TIMEOUT" envDefault:"10s" help:"how long a stopping node waits for its clients"`
-	Poll    time.Duration `env:"QUOIT_NODE_POLL" envDefault:"5s" help:"how often the cluster's document is read when nobody says that it changed"`
+	Handshake time.Duration `env:"QUOIT_NODE_HANDSHAKE_TIMEOUT" envDefault:"5s" help:"how long a new connection has to authenticate, and one whose token has ended to do so anew; 0s is for ever"`
+	Idle      time.Duration `env:"QUOIT_NODE_IDLE_TIMEOUT" envDefault:"0s" help:"a connection without a request is closed after this; 0s is never"`
+	Request   time.Duration `env:"QUOIT_NODE_REQUEST_TIMEOUT" envDefault:"30s" help:"a request that has begun is cut off when nothing more of it comes for this long; 0s is never"`
+	Write     time.Duration `env:"QUOIT_NODE_WRITE_TIMEOUT" envDefault:"10s" help:"a client that takes none of its replies for this long is cut off"`
+	Park      time.Duration `env:"QUOIT_NODE_PARK_BUDGET" envDefault:"250ms" help:"how long a request waits for a range that changes hands, before TRYAGAIN"`
+	Drain     time.Duration `env:"QUOIT_NODE_DRAIN_TIMEOUT" envDefault:"10s" help:"how long a stopping node waits for its clients"`
+	Poll      time.Duration `env:"QUOIT_NODE_POLL" envDefault:"5s" help:"how often the cluster's document is read when nobody says that it changed"`
 }
 
 // Fsync is a wal.SyncMode as people write it.
@@ -144,7 +147,7 @@ func WriteConfigTable(w io.Writer) error { return config.WriteTable(w, Config{})
 
 // Validate checks what a type cannot, and returns all mistakes at once.
 func (c *Config) Validate() error {
-	var errs []error
+	errs := []error{c.Auth.Check(false)}
 	wrong := func(bad bool, field, want string) {
 		if bad {
 			errs = append(errs, config.Wrong(c, field, want))
@@ -161,10 +164,10 @@ func (c *Config) Validate() error {
 		wrong(!config.HostName(host), "AdminHosts", "names without ports, such as node-1.example.org, parted by commas")
 	}
 	wrong(c.GatewayAddr != "" && !config.Listenable(c.GatewayAddr), "GatewayAddr", "host:port, such as 127.0.0.1:7481")
-	wrong(!c.Open && config.Listenable(c.GatewayAddr) && !config.Loopback(c.GatewayAddr), "GatewayAddr", config.Closed)
+	wrong(!c.open() && config.Listenable(c.GatewayAddr) && !config.Loopback(c.GatewayAddr), "GatewayAddr", config.Closed)
 	wrong(c.GatewayURL != "" && !validGatewayURL(c.GatewayURL), "GatewayURL", "a ws:// or wss:// URL without user, query and fragment, such as wss://node-1.example.org")
 	wrong(c.GatewayURL != "" && c.GatewayAddr == "", "GatewayURL", "QUOIT_NODE_GATEWAY_ADDR beside it: where the node's gateway listens")
-	wrong(!c.Open && config.Listenable(c.Addr) && !config.Loopback(c.Addr), "Addr", config.Closed)
+	wrong(!c.open() && config.Listenable(c.Addr) && !config.Loopback(c.Addr), "Addr", config.Closed)
 	wrong(c.Log.FsyncInterval <= 0, "FsyncInterval", "a duration above 0, such as 1s")
 	wrong(c.Log.Segment < 1<<20 || c.Log.Segment > 4<<30, "Segment", "1MiB to 4GiB")
 	wrong(c.Snapshot.LogBytes != 0 && c.Snapshot.LogBytes < 1<<20, "LogBytes", "0, or 1MiB and more, such as 512MiB")
@@ -177,6 +180,7 @@ func (c *Config) Validate() error {
 	wrong(c.Limits.PerAddress < 0, "PerAddress", "0 or more")
 	wrong(c.Limits.Value < 1 || c.Limits.Value > 512<<20, "Value", "1 to 512MiB")
 	wrong(c.Limits.InFlight < 2*c.Limits.Value || c.Limits.InFlight < 1<<20, "InFlight", "at least 1MiB and twice QUOIT_NODE_MAX_VALUE")
+	wrong(c.Times.Handshake < 0, "Handshake", "0s or more")
 	wrong(c.Times.Idle < 0, "Idle", "0s or more")
 	wrong(c.Times.Request < 0, "Request", "0s or more")
 	wrong(c.Times.Write <= 0, "Write", "a duration above 0, such as 10s")
@@ -194,6 +198,10 @@ func (c *Config) adminHosts() []string {
 	host, _, _ := net.SplitHostPort(c.Advertise)
 	return append(slices.Clone(c.AdminHosts), strings.ToLower(host))
 }
+
+// open says whether the node may listen where others reach it: they have to authenticate,
+// or it was told that nobody needs to.
+func (c *Config) open() bool { return c.Open || c.Auth.On() }
 
 // limits is what the parser and the commands are held to.
 func (c *Config) limits() protocol.Limits {

@@ -58,6 +58,7 @@ func TestWrongSettingsSayWhatWouldBeRight(t *testing.T) {
 		{"QUOIT_NODE_MAX_VALUE", "1GiB", "1 to 512MiB"},
 		{"QUOIT_NODE_MAX_VALUE", "huge", "a size such as"},
 		{"QUOIT_NODE_MAX_INFLIGHT", "64MiB", "twice QUOIT_NODE_MAX_VALUE"},
+		{"QUOIT_NODE_HANDSHAKE_TIMEOUT", "-1s", "0s or more"},
 		{"QUOIT_NODE_IDLE_TIMEOUT", "-1s", "0s or more"},
 		{"QUOIT_NODE_REQUEST_TIMEOUT", "-1s", "0s or more"},
 		{"QUOIT_NODE_WRITE_TIMEOUT", "0s", "above 0"},

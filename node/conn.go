@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/wal"
@@ -71,12 +72,18 @@ type conn struct {
 	mover   any     // what the mover keeps for this connection
 	durable wal.LSN // replies of member commands wait for this
 
+	guest        auth.Guest                     // who is there
+	standing     atomic.Pointer[auth.Principal] // the same, for the sweeper and for who sends pushes
+	overstayed   atomic.Bool                    // the sweeper thinks that it has been a stranger for too long
+	strangeSince int64                          // when the sweeper first saw that, 0: it is none; guarded by srv.roster.mu
+
 	client   clientInfo
 	outPart  inbox.Account
 	scratch  scratch
 	progress progress      // of the request that runs
 	parkLeft time.Duration // of this batch's budget
 	closing  bool          // after the next flush
+	flushAt  int           // this many bytes of replies leave although the batch goes on
 
 	watch  *watching                // nil until the connection watches
 	pusher atomic.Pointer[watching] // the same, for the sweeper
@@ -92,10 +99,10 @@ type clientInfo struct {
 
 func newConn(srv *server, nc net.Conn, id uint64) *conn {
 	c := &conn{srv: srv, nc: nc, id: id}
-	c.parser.Limits = srv.limits
 	c.in, c.outPart = inbox.NewBuffer(&srv.budget, inbox.First, streamBuffer), inbox.NewAccount(&srv.budget)
 	c.scratch.bind(c)
 	c.later.bind(c)
+	c.arrive()
 	c.mark(idle)
 	return c
 }
@@ -162,6 +169,7 @@ func (c *conn) end() {
 	c.later.await()
 	c.in.Release()
 	c.chargeOut(0)
+	c.guest.Forget()
 	if c.mover != nil {
 		c.srv.members.mover().Closed(c.mover)
 	}
@@ -213,6 +221,9 @@ func (c *conn) poked() error {
 	if c.later.over() && !c.reclaim() {
 		return errBroken
 	}
+	if c.overstayed.Swap(false) && (!c.known() || c.ended() != nil) {
+		return errUnproved
+	}
 	p, since := c.phaseSince()
 	if p == running { // it has sent the rest of its replies, and waits again
 		c.markWaiting()
@@ -243,6 +254,9 @@ func (c *conn) leave(err error) {
 	case errors.Is(err, errSlowRequest):
 		c.srv.stats.slowRequests.Add(1)
 		c.refuse(&protocol.Error{Code: protocol.ERR, Message: "Protocol error: the rest of the request did not come within " + c.srv.times.Request.String()})
+	case errors.Is(err, errUnproved):
+		c.srv.stats.unproved.Add(1)
+		c.refuse(c.unproved())
 	case errors.Is(err, inbox.ErrBudget):
 		c.srv.stats.overloaded.Add(1)
 		c.refuse(&protocol.Error{Code: protocol.OVERLOADED, Message: "the node holds as many bytes of requests as it may (QUOIT_NODE_MAX_INFLIGHT); try again"})
@@ -284,7 +298,7 @@ func (c *conn) batch() {
 			return
 		}
 		c.in.Consume(n)
-		if c.session != nil && c.in.Pending() {
+		if c.session != nil && c.in.Pending() && c.known() {
 			c.group(args)
 		} else {
 			c.run(args)
@@ -297,7 +311,7 @@ func (c *conn) run(args [][]byte) {
 	if len(args) > 0 {
 		c.execute(args)
 	}
-	if len(c.out) >= flushSize && !c.flush() {
+	if len(c.out) >= c.flushAt && !c.flush() {
 		c.closing = true
 	}
 }
@@ -311,7 +325,7 @@ func (c *conn) broken(err error) {
 		c.srv.log.Warn("closed a connection that sent an HTTP request", "client", c.nc.RemoteAddr().String())
 		return
 	}
-	c.refuse(protocol.AsError(err))
+	c.refuse(c.orStranger(protocol.AsError(err)))
 }
 
 // flush waits until everything that the replies reveal is durable, and sends

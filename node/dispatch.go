@@ -50,7 +50,7 @@ func newCommandTable() *commandTable {
 		protocol.CmdSetEx: {run: setex(protocol.ParseSetEx)}, protocol.CmdPSetEx: {run: setex(protocol.ParsePSetEx)},
 		protocol.CmdGetV: {run: getv}, protocol.CmdScan: {run: scan}, protocol.CmdDBSize: {run: dbsize}, protocol.CmdType: {run: typeOf},
 
-		protocol.CmdPing: {run: ping}, protocol.CmdEcho: {run: echo}, protocol.CmdAuth: {run: auth}, protocol.CmdHello: {run: hello},
+		protocol.CmdPing: {run: ping}, protocol.CmdEcho: {run: echo}, protocol.CmdAuth: {run: authenticate}, protocol.CmdHello: {run: hello},
 		protocol.CmdSelect: {run: selectDB}, protocol.CmdClient: {run: client}, protocol.CmdCommand: {run: describe},
 		protocol.CmdInfo: {run: info}, protocol.CmdConfig: {run: configGet}, protocol.CmdQuit: {run: quit},
 		protocol.CmdReset: {run: reset}, protocol.CmdTime: {run: timeOfDay},
@@ -84,12 +84,15 @@ func (c *conn) execute(args [][]byte) {
 	}
 	cmd, known := protocol.Lookup(args[0])
 	if !known {
-		c.refuse(protocol.UnknownCommand(args[0]))
+		c.refuse(c.orStranger(protocol.UnknownCommand(args[0])))
 		return
 	}
 	c.tally.count(cmd)
 	if err := c.srv.limits.Check(cmd, args); err != nil {
-		c.refuse(protocol.AsError(err))
+		c.refuse(c.orStranger(protocol.AsError(err)))
+		return
+	}
+	if !c.guest.Who().IsOpen() && !c.allowed(cmd, args) {
 		return
 	}
 	entry := &c.srv.commands[cmd]
@@ -124,12 +127,17 @@ func (c *conn) recoverFrom(err error, entry *command, args [][]byte, mark int) i
 	}
 	var held *engine.HeldError
 	for errors.As(err, &held) {
-		if !c.park(held) {
+		waited := c.park(held)
+		mark = len(c.out)
+		if ended := c.ended(); ended != nil {
+			c.refuse(ended)
+			return mark
+		}
+		if !waited {
 			c.srv.stats.tryAgain.Add(1)
 			c.refuse(&protocol.Error{Code: protocol.TRYAGAIN, Message: "the key's range is changing hands; try again in a moment"})
 			return mark
 		}
-		mark = len(c.out)
 		if err = entry.run(c, args); err == nil {
 			return mark
 		}
@@ -153,7 +161,7 @@ func (c *conn) park(held *engine.HeldError) bool {
 	began := time.Now()
 	timer := time.NewTimer(c.parkLeft)
 	defer timer.Stop()
-	defer func() { c.parkLeft -= time.Since(began) }()
+	defer func() { c.parkLeft -= time.Since(began); c.srv.clock.refresh() }()
 	select {
 	case <-held.Resolved:
 		return true

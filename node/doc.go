@@ -17,6 +17,10 @@
 //   - What a client can cost is bounded: connections, bytes in flight, time to
 //     send a request, time to take a reply. A bad frame, a slow reader or a panic
 //     ends one connection; nobody else notices.
+//   - Where authentication is on (QUOIT_TOKEN_KEYS_FILE), every request is held to who
+//     sends it before anything is looked at: its keys, who owns them, whether the node
+//     serves. A token that expires, or whose key is withdrawn, counts no more on
+//     connections that are open, and their watches end.
 //   - Shutdown answers what has been read, refuses what is new, and waits.
 //
 // # What it does not promise
@@ -24,8 +28,8 @@
 // It never forwards: a key of another node is answered MOVED with the owner's
 // address. Requests with several keys (MGET, MSET, DEL, EXISTS) are not
 // transactions, and all their keys must be owned here, or the reply is MOVED for
-// the first that is not. Nobody is authenticated yet, so it listens on loopback
-// unless told otherwise.
+// the first that is not. Without token keys nobody is authenticated, and it listens
+// on loopback alone unless told otherwise.
 //
 // # Who may call what
 //

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/node/engine"
@@ -68,7 +69,8 @@ type soloOptions struct {
 	listener net.Listener
 	clock    func() time.Time
 	mover    Mover
-	dir      string // a real folder for the log instead of the disk in memory
+	keys     *auth.Keys // of tokens; authentication is on if there are any
+	dir      string     // a real folder for the log instead of the disk in memory
 	disk     func(vfs.FS) vfs.FS
 }
 
@@ -90,6 +92,7 @@ func startSolo(t testing.TB, o soloOptions) *solo {
 	}
 	s := &solo{t: t, disk: vfs.NewMem(), members: &fakeMembers{m: o.mover}, logs: &syncBuffer{}}
 	n := newNode(c, Seams{FS: s.disk, Now: o.clock, Logger: slog.New(slog.NewTextHandler(s.logs, nil)), Version: "test"})
+	n.keys = o.keys
 	s.server = n.newServer(o.listener)
 	s.server.members = s.members
 	s.server.about.address = soloAddress

@@ -23,8 +23,12 @@ func uintLine(name string, n uint64) infoLine { return infoLine{name, strconv.Fo
 // info answers in the words of Redis where they fit, so that stock dashboards
 // find what they look for.
 func info(c *conn, args [][]byte) error {
+	sections := []infoSection{{"Server", c.srv.infoPublic()}}
+	if c.guest.Who().SeesServer() {
+		sections = c.srv.infoSections()
+	}
 	var b strings.Builder
-	for _, s := range c.srv.infoSections() {
+	for _, s := range sections {
 		if !wanted(s.name, args[1:]) {
 			continue
 		}
@@ -74,18 +78,22 @@ func (s *server) infoSections() []infoSection {
 	}
 }
 
+// infoServer is for those who see the server whole.
 func (s *server) infoServer() []infoLine {
+	return append(s.infoPublic(), intLine("process_id", int64(os.Getpid())), infoLine{"data_dir", s.about.dir})
+}
+
+// infoPublic is for everyone.
+func (s *server) infoPublic() []infoLine {
 	_, port, _ := strings.Cut(s.listener.Addr().String(), ":")
 	return []infoLine{
 		{"quoit_version", s.about.version},
 		{"redis_mode", "standalone"},
 		{"os", runtime.GOOS + " " + runtime.GOARCH},
-		intLine("process_id", int64(os.Getpid())),
 		{"tcp_port", port},
 		intLine("uptime_in_seconds", (s.clock.coarse()-s.about.started.UnixMilli())/1000),
 		{"address", s.about.address},
 		{"instance", s.about.instance}, // of this process, never seen before or after
-		{"data_dir", s.about.dir},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/admin"
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/cluster"
 	"github.com/quoitdb/quoit/internal/config"
 	"github.com/quoitdb/quoit/internal/failpoint"
@@ -59,6 +60,7 @@ type Node struct {
 	server    *server
 	admin     *admin.Server // nil when there is none
 	gateway   Gateway       // nil when there is none
+	keys      *auth.Keys    // nil: authentication is off
 	endpoints []ring.Endpoint
 	folder    *folder
 	bucket    bucket.Bucket
@@ -135,6 +137,7 @@ func Start(ctx context.Context, c Config, s Seams) (*Node, error) {
 	if n.gateway != nil {
 		n.life.work.Go(func() { n.followGateway(background) })
 	}
+	n.life.work.Go(func() { n.server.guard.Follow(background) })
 	n.life.work.Go(func() {
 		if err := n.boot(background); err != nil && background.Err() == nil {
 			n.fail(err)
@@ -176,6 +179,10 @@ func (n *Node) open(ctx context.Context) (err error) {
 		if listener, err = net.Listen("tcp", n.config.Addr); err != nil {
 			return fmt.Errorf("listen (QUOIT_NODE_ADDR): %w", err)
 		}
+	}
+	if err := n.openKeys(); err != nil {
+		_ = listener.Close()
+		return err
 	}
 	n.server = n.newServer(listener)
 	address, err := n.config.address(listener.Addr())
@@ -224,7 +231,8 @@ func (n *Node) newServer(l net.Listener) *server {
 			version: n.seams.Version, manager: n.config.ManagerAddr, started: n.seams.Now(),
 			fsync: n.config.Log.Fsync, dir: n.config.DataDir, instance: strings.ToLower(rand.Text()),
 		},
-		fail: n.fail, listener: l, stopping: make(chan struct{}), roster: roster{conns: make(map[uint64]*conn), from: places.Count{Most: n.config.Limits.PerAddress}},
+		guard: auth.NewGuard("node", n.keys, n.log),
+		fail:  n.fail, listener: l, stopping: make(chan struct{}), roster: roster{conns: make(map[uint64]*conn), from: places.Count{Most: n.config.Limits.PerAddress}},
 	}
 }
 

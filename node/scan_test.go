@@ -22,7 +22,7 @@ func slowKeys(s *solo, n int) (pattern string) {
 func (s *solo) scanner(pattern string) *conn {
 	c := newConn(s.server, nil, 1)
 	c.attach()
-	c.scratch.page.reset([]byte(pattern))
+	c.scratch.page.reset([]byte(pattern), nil)
 	return c
 }
 
@@ -35,7 +35,7 @@ func TestAPageIsBoundedByItsMatching(t *testing.T) {
 	c := s.scanner(pattern)
 	pages, keys := 0, 0
 	for cursor := uint64(0); pages == 0 || cursor != 0; pages++ {
-		c.scratch.page.reset([]byte(pattern))
+		c.scratch.page.reset([]byte(pattern), nil)
 		next, err := c.scanPage(protocol.ScanArgs{Cursor: cursor, Count: 10_000})
 		if err != nil || next != 0 && next <= cursor || pages > n {
 			t.Fatalf("page %d goes from %d to %d, %v", pages, cursor, next, err)
@@ -68,7 +68,7 @@ func TestMatchingHoldsNobodyOff(t *testing.T) {
 	if free != 2 || !ended || c.scratch.page.number != 2 {
 		t.Fatalf("%d times free, %d keys, ended %v", free, c.scratch.page.number, ended)
 	}
-	c.scratch.page.reset([]byte("*"))
+	c.scratch.page.reset([]byte("*"), nil)
 	if next, err := c.scanPage(protocol.ScanArgs{Cursor: at, Count: 100}); err != nil || next != 0 || c.scratch.page.number != 1 {
 		t.Errorf("the rest: %d keys, next %d, %v", c.scratch.page.number, next, err)
 	}

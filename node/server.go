@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/internal/places"
 	"github.com/quoitdb/quoit/protocol"
@@ -25,6 +26,7 @@ type server struct {
 	maxWatches int
 	watches    atomic.Int64
 	budget     inbox.Budget
+	guard      *auth.Guard
 	clock      *clock
 	state      *state
 	stats      *stats
@@ -211,7 +213,7 @@ func (s *server) sweep(ctx context.Context) {
 // sweepEvery is a quarter of the shortest time that has to be noticed.
 func (s *server) sweepEvery() time.Duration {
 	every := time.Second
-	for _, d := range []time.Duration{s.times.Idle, s.times.Request, s.times.Write} {
+	for _, d := range []time.Duration{s.times.Idle, s.times.Request, s.times.Write, s.times.Handshake} {
 		if d > 0 {
 			every = min(every, d/4)
 		}
@@ -223,7 +225,7 @@ func (s *server) sweepOnce() {
 	s.roster.mu.Lock()
 	defer s.roster.mu.Unlock()
 	for _, c := range s.roster.conns {
-		t := c.pusher.Load()
+		t, strange := c.pusher.Load(), c.overstays(s.clock.coarse())
 		switch p, since := c.phaseSince(); {
 		case c.cut: // it has not noticed yet
 		case p == writing && s.overdue(since, s.times.Write), t != nil && t.stuck():
@@ -235,6 +237,9 @@ func (s *server) sweepOnce() {
 			c.cut = true
 			s.stats.idleClosed.Add(1)
 			_ = c.nc.Close()
+		case strange:
+			c.overstayed.Store(true)
+			_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 		case p == idleLarge && s.overdue(since, shrinkIdle), p == partial && s.overdue(since, s.times.Request):
 			_ = c.nc.SetReadDeadline(time.Unix(1, 0))
 		}

@@ -30,17 +30,16 @@ func echo(c *conn, args [][]byte) error {
 	return nil
 }
 
-// noPassword is the answer to a password where none is asked for: a client that
-// was given one believes that it is needed, and should learn that it is not.
-func noPassword() error {
-	return &protocol.Error{Code: protocol.ERR, Message: "AUTH: this node has no password; connect without one"}
-}
-
-func auth(_ *conn, args [][]byte) error {
-	if _, err := protocol.ParseAuth(args); err != nil {
+func authenticate(c *conn, args [][]byte) error {
+	in, err := protocol.ParseAuth(args)
+	if err != nil {
 		return err
 	}
-	return noPassword()
+	if err := c.login(in.Password); err != nil {
+		return err
+	}
+	c.out = protocol.AppendOK(c.out)
+	return nil
 }
 
 func hello(c *conn, args [][]byte) error {
@@ -49,7 +48,9 @@ func hello(c *conn, args [][]byte) error {
 		return err
 	}
 	if h.HasAuth {
-		return noPassword()
+		if err := c.login(h.Auth.Password); err != nil {
+			return err
+		}
 	}
 	if h.Name != nil {
 		c.client.name = string(h.Name)
@@ -166,6 +167,7 @@ func quit(c *conn, _ [][]byte) error {
 
 func reset(c *conn, _ [][]byte) error {
 	c.client = clientInfo{}
+	c.logout()
 	c.out = protocol.AppendSimple(c.out, "RESET")
 	return nil
 }

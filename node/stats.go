@@ -70,6 +70,7 @@ type stats struct {
 	crossProtocol                atomic.Uint64
 	idleClosed, slowReaders      atomic.Uint64 // connections cut off
 	slowRequests, overloaded     atomic.Uint64
+	unproved                     atomic.Uint64 // connections closed that did not authenticate in time
 	panics                       contain.Panics
 	readOnly                     atomic.Uint64 // writes refused because the disk is full
 	readOnlyAt                   atomic.Int64  // when the last one was, coarse unix milliseconds

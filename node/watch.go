@@ -45,11 +45,16 @@ func (t *watching) request(args [][]byte) {
 	if known {
 		t.c.tally.count(cmd)
 	}
+	if ended := t.c.ended(); ended != nil {
+		t.c.closing = true
+		t.refuse(0, ended)
+		return
+	}
 	switch {
 	case !known:
 		t.refuse(0, protocol.UnknownCommand(args[0]))
 	case cmd == protocol.CmdWatch:
-		if err := t.watch(args); err != nil {
+		if err := t.another(args); err != nil {
 			id := protocol.WatchID(args)
 			t.end(id)
 			t.refuse(id, protocol.AsError(err))
@@ -68,6 +73,15 @@ func (t *watching) request(args [][]byte) {
 	default:
 		t.refuse(0, &protocol.Error{Code: protocol.ERR, Message: cmd.String() + " cannot be used on a connection that watches, which takes WATCH, UNWATCH, PING and QUIT: open another one"})
 	}
+}
+
+// another is watch for a connection that watches already: nobody has yet asked whether it
+// may.
+func (t *watching) another(args [][]byte) error {
+	if err := t.c.guest.Authorize(t.c.srv.clock.coarse(), protocol.CmdWatch, args); err != nil {
+		return err
+	}
+	return t.watch(args)
 }
 
 // watch begins a watch, or adds ranges to it.

@@ -97,6 +97,9 @@ func (t *watching) collect(budget int) (more bool, err error) {
 	case t.room <- struct{}{}:
 	default:
 	}
+	if t.c.standing.Load().Ended(t.c.srv.clock.coarse()) != nil {
+		return false, nil // nothing more is told; the sweeper ends the connection
+	}
 	return t.w.Take(budget, t.push)
 }
 

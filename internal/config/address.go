@@ -13,7 +13,7 @@ const maxPort = 65535
 const Off = "off"
 
 // Closed is what Error.Want says about an address that everyone could reach.
-const Closed = "a loopback address: nobody is authenticated yet, so anyone who can reach another address could read and write everything and take the cluster over (QUOIT_ALLOW_UNAUTHENTICATED=true if that is what you mean)"
+const Closed = "a loopback address, or authentication: set QUOIT_TOKEN_KEYS_FILE and QUOIT_CLUSTER_SECRET_FILE (a gateway needs the first alone). Without them anyone who can reach another address could read and write everything and take the cluster over (QUOIT_ALLOW_UNAUTHENTICATED=true if that is what you mean)"
 
 // Listenable says whether net.Listen takes addr: host:port with a number, 0 among
 // them for any port that is free.

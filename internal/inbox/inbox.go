@@ -93,6 +93,9 @@ func NewBuffer(of *Budget, least, stream int) Buffer {
 	return Buffer{least: least, stream: stream, part: NewAccount(of)}
 }
 
+// Stream changes how far the buffer grows for a peer that keeps it full.
+func (b *Buffer) Stream(size int) { b.stream = size }
+
 // Bytes is what has been read and not consumed, until the next MakeRoom.
 func (b *Buffer) Bytes() []byte { return b.buf[b.r:b.w] }
 
