@@ -55,7 +55,7 @@ var layers = map[string][]string{
 	"wasmclient":                 {"wasmclient/border"},
 	"web":                        {},
 	"internal/config":            {},
-	"internal/auth":              {"internal/config", "protocol"},
+	"internal/auth":              {"internal/config", "internal/peer", "internal/tlsconf", "protocol"},
 	"internal/inbox":             {},
 	"internal/need":              {},
 	"internal/leak":              {"internal/contain"},

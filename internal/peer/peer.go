@@ -62,6 +62,15 @@ func (c *Conn) Limit(l protocol.Limits) { c.parser.Limits = l }
 // Close closes the connection. It may be called from any goroutine.
 func (c *Conn) Close() error { return c.conn.Close() }
 
+// Release ends the use of c and leaves the connection open for whoever goes on with it.
+// What the other side has said without being asked is an error.
+func (c *Conn) Release() error {
+	if c.start < len(c.in) || len(c.out) > 0 {
+		return errors.New("the other side says more than it was asked")
+	}
+	return c.conn.SetDeadline(time.Time{})
+}
+
 // Do sends one request and returns its reply; an error reply comes back as a
 // *protocol.Error. The reply's bytes are valid until the next call.
 func (c *Conn) Do(name string, args ...[]byte) (protocol.Reply, error) {

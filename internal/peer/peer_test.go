@@ -330,3 +330,21 @@ func (f *fixed) Read(b []byte) (int, error) {
 }
 
 func (f *fixed) SetReadDeadline(time.Time) error { return nil }
+
+// TestRelease gives the connection to somebody else, unless bytes are left that he would
+// take for an answer to him.
+func TestRelease(t *testing.T) {
+	for more, good := range map[string]bool{"": true, "+surprise\r\n": false} {
+		c, o := pair(t)
+		go func() {
+			o.expect("*1\r\n$4\r\nPING\r\n")
+			o.say("+PONG\r\n" + more)
+		}()
+		if _, err := c.Do("PING"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Release(); (err == nil) != good {
+			t.Errorf("with %q behind the reply: %v", more, err)
+		}
+	}
+}

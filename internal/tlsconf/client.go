@@ -3,6 +3,7 @@ package tlsconf
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -19,6 +20,7 @@ func NewClient(c Config, o Options) (*Client, error) {
 		{kind: certificate, file: c.TLSCert, what: "certificate"},
 		{kind: privateKey, file: c.TLSKey, what: "private key"},
 		{kind: serverCA, file: c.TLSCA, what: "the authority"},
+		{kind: memberCA, file: c.TLSMemberCA, what: "the members' authority"},
 	}, o)
 	if err := w.begin(); err != nil {
 		return nil, err
@@ -67,6 +69,24 @@ func (c *Client) Handshake(ctx context.Context, nc net.Conn, host string) (*tls.
 		return nil, &HandshakeError{Host: host, Err: err}
 	}
 	return out, nil
+}
+
+// VerifyMember returns the certificate of a server, after a handshake, if the members'
+// authority has issued it.
+func (c *Client) VerifyMember(state *tls.ConnectionState) (*x509.Certificate, error) {
+	m := c.files.now()
+	if m.members == nil || len(state.PeerCertificates) == 0 {
+		return nil, errors.New("there is no members' authority (QUOIT_TLS_MEMBER_CA_FILE)")
+	}
+	o := x509.VerifyOptions{Roots: m.members, Intermediates: x509.NewCertPool(), CurrentTime: c.files.o.Now()}
+	for _, between := range state.PeerCertificates[1:] {
+		o.Intermediates.AddCert(between)
+	}
+	leaf := state.PeerCertificates[0]
+	if _, err := leaf.Verify(o); err != nil {
+		return nil, fmt.Errorf("its certificate is not of the members' authority (QUOIT_TLS_MEMBER_CA_FILE): %w", err)
+	}
+	return leaf, nil
 }
 
 // HandshakeError is a server that was reached and that TLS could not be spoken with.

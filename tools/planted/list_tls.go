@@ -1,6 +1,9 @@
 package main
 
-const inTLS = "internal/tlsconf"
+const (
+	inTLS    = "internal/tlsconf"
+	inMember = "internal/auth"
+)
 
 func tlsMistakes() []mistake {
 	return []mistake{
@@ -33,6 +36,48 @@ func tlsMistakes() []mistake {
 			file: "internal/tlsconf/server.go",
 			old:  "tls.VerifyClientCertIfGiven\n", new: "tls.RequestClientCert\n",
 			pkg: inTLS, tests: []string{"TestMembersCertificates", "TestAMemberWhoseCertificateHasExpired"},
+		},
+		{
+			name: "member-server-not-asked", what: "A member believes a server that has not proved that it knows the secret.",
+			file: "internal/auth/dial.go",
+			old:  "	if !hmac.Equal(theirs[:], ours[:]) {\n", new: "	if _ = ours; !hmac.Equal(theirs[:], theirs[:]) {\n",
+			pkg: inMember, tests: []string{"TestAServerThatCannotProveItself"},
+		},
+		{
+			name: "member-proof-without-a-side", what: "The server's proof is good for the member's, and the other way round.",
+			file: "internal/auth/member.go",
+			old:  "[][]byte{[]byte(label), []byte(c.role),", new: "[][]byte{[]byte(label[:6]), []byte(c.role),",
+			pkg: inMember, tests: []string{"TestEachSideHasItsOwnProof"},
+		},
+		{
+			name: "member-proof-not-bound", what: "A proof is good through somebody who ends the TLS in between.",
+			file: "internal/auth/member.go",
+			old:  "	return state.ExportKeyingMaterial(exporterLabel, nil, protocol.ProofSize)\n", new: "	_, err := state.ExportKeyingMaterial(exporterLabel, nil, protocol.ProofSize)\n	return nil, err\n",
+			pkg: inMember, tests: []string{"TestAProofIsWorthNothingThroughSomebodyInBetween"},
+		},
+		{
+			name: "member-proof-twice", what: "A connection may try one proof after the other.",
+			file: "internal/auth/member.go",
+			old:  "	c.over = true\n	want := ", new: "	want := ",
+			pkg: inMember, tests: []string{"TestAConnectionHasOneChallengeAndOneProof"},
+		},
+		{
+			name: "member-nonce-fixed", what: "A server asks for the same proof again and again.",
+			file: "internal/auth/member.go",
+			old:  "client: msg.Nonce, server: newNonce(),", new: "client: msg.Nonce, server: proof{1},",
+			pkg: inMember, tests: []string{"TestAProofThatWasOverheardProvesNothing"},
+		},
+		{
+			name: "member-certificate-for-another-role", what: "Who knows the secret may claim a role that its certificate does not give it.",
+			file: "internal/auth/member.go",
+			old:  "	case by.role != p.role || by.name != \"\" && by.name != p.name:\n", new: "	case by.name != \"\" && by.name != p.name:\n",
+			pkg: inMember, tests: []string{"TestRolesOfCertificates"},
+		},
+		{
+			name: "member-dials-anybody-with-a-certificate", what: "A member tells things to whoever has a certificate of the members' authority, a gateway for one.",
+			file: "internal/auth/dial.go",
+			old:  "	case p.role == RoleManager, p.role == RoleNode && (p.name == \"\" || p.name == address):\n", new: "	default:\n",
+			pkg: inMember, tests: []string{"TestWhoIsDialledIsAMemberToo"},
 		},
 	}
 }
