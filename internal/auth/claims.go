@@ -151,7 +151,8 @@ func date(t time.Time) *jwt.NumericDate {
 	return jwt.NewNumericDate(t)
 }
 
-// claims takes the claims of a token apart.
+// claims takes the claims of a token apart. They are there also beside an error, as far as
+// they could be read.
 func (w *wireClaims) claims(kid string) (*Claims, error) {
 	c := &Claims{
 		KeyID: kid, Subject: w.Subject, ID: w.ID,
@@ -160,7 +161,7 @@ func (w *wireClaims) claims(kid string) (*Claims, error) {
 	if len(w.Quoit) > 0 {
 		var g grants
 		if err := strictly(w.Quoit, &g); err != nil {
-			return nil, fmt.Errorf(`the claim "quoit": %w`, err)
+			return c, fmt.Errorf(`the claim "quoit": %w`, err)
 		}
 		c.Scopes, c.Cluster, c.Connections, c.Rate = g.Scopes, g.Cluster, g.Connections, g.Rate
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -237,4 +238,28 @@ func refused(err, noKey error) error {
 		why = "it lacks exp or aud"
 	}
 	return fmt.Errorf("%w: %s", ErrInvalid, why)
+}
+
+// Look reads a token without believing it: nothing that it says is proved. An error is
+// about what no server takes, whoever has signed it; what could be read is there all the same.
+func Look(token []byte) (algorithm string, c *Claims, err error) {
+	if len(token) > MaxToken {
+		return "", nil, fmt.Errorf("it has %d bytes, and %d is the limit", len(token), MaxToken)
+	}
+	var w wireClaims
+	t, _, err := jwt.NewParser(jwt.WithStrictDecoding()).ParseUnverified(string(token), &w)
+	if err != nil {
+		return "", nil, errors.New("it is no JSON Web Token") // the library's words may repeat a password
+	}
+	kid, _ := t.Header["kid"].(string)
+	c, err = w.claims(kid)
+	switch algorithm = t.Method.Alg(); {
+	case algorithm != string(EdDSA) && algorithm != string(HS256):
+		err = fmt.Errorf("its alg is %q, and only %s and %s are taken", algorithm, EdDSA, HS256)
+	case kid == "":
+		err = errors.New("its header has no kid")
+	case !slices.Contains(w.Audience, Audience):
+		err = fmt.Errorf("its aud is not %q", Audience)
+	}
+	return algorithm, c, err
 }

@@ -115,6 +115,24 @@ func authMistakes() []mistake {
 			pkg: inAuth, tests: []string{"TestMembersSendWhatTheirRoleSends"},
 		},
 		{
+			name: "token-key-written-over", what: "A new key is written over one that is there.",
+			file: "cmd/quoit/token.go",
+			old:  "os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)", new: "os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)",
+			pkg: "cmd/quoit", tests: []string{"TestTokenScripts"},
+		},
+		{
+			name: "token-key-for-everyone", what: "A private key lies in a file that everyone may read.",
+			file: "cmd/quoit/token.go",
+			old:  "os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)", new: "os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)",
+			pkg: "cmd/quoit", tests: []string{"TestAKeyFileIsForItsOwnerAndAPublicOneForAll"},
+		},
+		{
+			name: "token-exposed-key-signs", what: "Tokens are signed with a private key that others on the machine may read.",
+			file: "cmd/quoit/token.go",
+			old:  "	case f.Exposed:\n", new: "	case f.Exposed && len(f.Keys) == 0:\n",
+			pkg: "cmd/quoit", tests: []string{"TestTokenScripts"},
+		},
+		{
 			name: "secret-printed", what: "A secret among settings is printed as it is.",
 			file: "internal/config/secret.go",
 			old:  "	if s.held == nil {\n		return \"\"\n	}\n	return hidden\n", new: "	return s.Reveal()\n",
