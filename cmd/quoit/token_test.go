@@ -114,7 +114,8 @@ func TestAKeyFileIsForItsOwnerAndAPublicOneForAll(t *testing.T) {
 	private, public := filepath.Join(dir, "private.json"), filepath.Join(dir, "keys.json")
 	for _, args := range [][]string{
 		{"token", "key", private},
-		{"token", "public", private, "--out", public}, {"token", "public", private, "--out", public}, // once more: it is replaced
+		{"token", "public", private, "--out", public},
+		{"token", "public", private, "--out", public}, // once more: it is replaced
 	} {
 		if got := quoitWith(t.Context(), strings.NewReader(""), args...); got.code != 0 {
 			t.Fatalf("%v: %s", args, got.err)
