@@ -20,6 +20,7 @@ import (
 	"github.com/quoitdb/quoit/internal/failpoint"
 	"github.com/quoitdb/quoit/internal/freeport"
 	"github.com/quoitdb/quoit/internal/oracle"
+	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/manager"
 )
 
@@ -33,6 +34,9 @@ type process struct {
 	args []string
 	env  []string
 	log  string
+	// orders is the file that says what becomes of a node's disk; see order.
+	orders string
+	disk   string // where it has a file system of its own, if it has
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -69,6 +73,16 @@ func (p *process) ended() <-chan struct{} {
 	return p.done
 }
 
+// untilEnded waits until it has ended by itself.
+func (p *process) untilEnded(t *testing.T) {
+	t.Helper()
+	select {
+	case <-p.ended():
+	case <-time.After(patience):
+		t.Fatalf("%s still runs", p.name)
+	}
+}
+
 func (p *process) signal(s syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,12 +104,15 @@ func (p *process) stop() {
 	}
 }
 
+func (p *process) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd.Process.Pid
+}
+
 // frozen says whether the process is stopped by SIGSTOP.
 func (p *process) frozen() bool {
-	p.mu.Lock()
-	pid := p.cmd.Process.Pid
-	p.mu.Unlock()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid()))
 	if err != nil {
 		return false
 	}
@@ -160,8 +177,10 @@ func tail(b []byte, n int) []byte {
 // each of two, and few enough that a test is short.
 func (f *fleet) node() *process {
 	address := freeAddress(f.t)
-	p := f.process("node", "QUOIT_NODE_ADDR="+address, "QUOIT_NODE_ADMIN_ADDR=off", "QUOIT_MANAGER_ADDR="+f.address,
+	orders := filepath.Join(f.dir, "orders-"+strings.ReplaceAll(address, ":", "-"))
+	p := f.process("node", "QUOIT_NODE_ADDR="+address, vfs.AilingVariable+"="+orders, "QUOIT_NODE_ADMIN_ADDR=off", "QUOIT_MANAGER_ADDR="+f.address,
 		"QUOIT_NODE_DATA="+filepath.Join(f.dir, "data-"+strings.ReplaceAll(address, ":", "-")), "QUOIT_NODE_TOKENS=32")
+	p.orders = orders
 	f.nodes[address] = p
 	return p
 }
@@ -262,16 +281,24 @@ type load struct {
 	db     *client.Client
 	work   *oracle.Workload
 	static int
+	// audited is how many keys the audit has looked at.
+	audited int
 }
 
 // startLoad fills the cluster with static keys and starts the workers.
 func startLoad(t *testing.T, address string) *load {
 	t.Helper()
-	return observedLoad(t, address, func(error) {})
+	return startLoadWith(t, address, oracle.Options{})
 }
 
 // observedLoad is startLoad with somebody who is told how each operation ended.
 func observedLoad(t *testing.T, address string, observe func(error)) *load {
+	t.Helper()
+	return startLoadWith(t, address, oracle.Options{Observe: func(_ time.Time, _ time.Duration, err error) { observe(err) }})
+}
+
+// startLoadWith is startLoad with more than the usual workload.
+func startLoadWith(t *testing.T, address string, o oracle.Options) *load {
 	t.Helper()
 	db, err := client.Open(t.Context(), []string{address}, client.WithDialTimeout(time.Second))
 	if err != nil {
@@ -288,10 +315,8 @@ func observedLoad(t *testing.T, address string, observe func(error)) *load {
 	if _, err := db.MPut(ctx, pairs); err != nil {
 		t.Fatal(err)
 	}
-	l.work = oracle.New(db, oracle.Options{
-		Prefix: "r:", Workers: 6, Registers: 40, Rate: 600, Timeout: 60 * time.Second,
-		Observe: func(_ time.Time, _ time.Duration, err error) { observe(err) },
-	})
+	o.Prefix, o.Workers, o.Registers, o.Rate, o.Timeout = "r:", 6, 40, 600, 60*time.Second
+	l.work = oracle.New(db, o)
 	l.work.Start(context.WithoutCancel(t.Context()))
 	return l
 }
@@ -307,7 +332,8 @@ func (l *load) audit() {
 	}
 	ctx, cancel := context.WithTimeout(l.t.Context(), 2*patience) // not the retry budget, which is for impatient callers
 	defer cancel()
-	_, lost, err := l.work.Audit(ctx)
+	checked, lost, err := l.work.Audit(ctx)
+	l.audited = checked + l.static
 	if err != nil || len(lost) > 0 {
 		l.t.Errorf("audit: %v, lost %v", err, lost)
 	}

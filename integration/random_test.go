@@ -1,13 +1,18 @@
 package integration
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -16,7 +21,12 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/internal/oracle"
 	"github.com/quoitdb/quoit/manager"
+	"github.com/quoitdb/quoit/node"
+	"github.com/quoitdb/quoit/node/keeper"
+	"github.com/quoitdb/quoit/node/migrate"
+	"github.com/quoitdb/quoit/node/wal"
 )
 
 // How many random runs there are, and whether it is one with a seed of before.
@@ -55,24 +65,65 @@ func TestFaultsAtRandom(t *testing.T) {
 	for len(seeds) < runs && os.Getenv(seedVariable) == "" {
 		seeds = append(seeds, rand.Uint64N(1_000_000))
 	}
-	var mu sync.Mutex
-	fired := map[string]int{}
+	total := &tallies{}
 	t.Run("seed", func(t *testing.T) {
 		for _, seed := range seeds {
 			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 				t.Parallel()
 				c := newChaos(t, seed)
 				c.run()
-				mu.Lock()
-				defer mu.Unlock()
-				for kind, n := range c.fired {
-					fired[kind] += n
-				}
+				total.add(c)
 			})
 		}
 	})
-	t.Logf("%d runs, faults fired: %v", len(seeds), fired)
+	t.Logf("%v", total)
 }
+
+// tallies are what has happened in all runs that came to their end.
+type tallies struct {
+	mu                                     sync.Mutex
+	runs                                   int            // guarded by mu, like all that follows
+	fired                                  map[string]int // faults by kind
+	acknowledged                           int64
+	audited, kills, moves, snapshots, asks int
+}
+
+func (y *tallies) add(c *chaosRun) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if y.fired == nil {
+		y.fired = map[string]int{}
+	}
+	y.runs++
+	for kind, n := range c.fired {
+		y.fired[kind] += n
+	}
+	y.acknowledged += int64(c.load.static) + c.load.work.Acknowledged()
+	y.audited += c.load.audited
+	y.kills += c.fired[killed] + c.fired[killedAtPoint]
+	y.moves += c.moved
+	y.snapshots += int(c.snapshots.Load())
+	y.asks += c.asks
+}
+
+// String is the table that ends a night.
+func (y *tallies) String() string {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d runs came to their end: %d acknowledged writes, %d keys audited, %d processes killed, %d ranges moved, %d snapshots published, %d joins and leaves asked for\nfaults that fired:",
+		y.runs, y.acknowledged, y.audited, y.kills, y.moves, y.snapshots, y.asks)
+	for _, kind := range slices.Sorted(maps.Keys(y.fired)) {
+		fmt.Fprintf(&b, "\n%6d  %s", y.fired[kind], kind)
+	}
+	return b.String()
+}
+
+// The kinds of faults that are told from the others.
+const (
+	killed        = "killed (SIGKILL)"
+	killedAtPoint = "killed at a fail point"
+)
 
 // party is a process and, in front of it, a proxy through which all others reach it.
 type party struct {
@@ -80,6 +131,16 @@ type party struct {
 	proxy *toxiproxy.Proxy
 	until time.Time // when what it suffers is over; zero when it suffers nothing
 	heal  func()
+	ill   time.Time // the same of its disk, which is a matter of its own
+}
+
+func (p *party) runs() bool {
+	select {
+	case <-p.ended():
+		return false
+	default:
+		return true
+	}
 }
 
 // chaosRun is one run.
@@ -91,10 +152,14 @@ type chaosRun struct {
 	guest   *party   // joins in the middle
 	leaver  *party   // may leave in the middle
 	load    *load
-	fired   map[string]int
+	fired   map[string]int // faults that have really been met, by kind
+	asks    int            // joins and leaves
+	moved   int            // ranges
 	story   []string
 	began   time.Time
 	asking  sync.WaitGroup // for snapshots
+
+	snapshots atomic.Int64 // that were taken when asked for
 }
 
 func newChaos(t *testing.T, seed uint64) *chaosRun {
@@ -102,7 +167,7 @@ func newChaos(t *testing.T, seed uint64) *chaosRun {
 	c := &chaosRun{fleet: newFleet(t, 3), dice: rand.New(rand.NewPCG(seed, 1)), seed: seed, fired: map[string]int{}}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("again with %s=%d:\n%s", seedVariable, seed, strings.Join(c.story, "\n"))
+			t.Logf("again: %s=%d go test -count=1 -run TestFaultsAtRandom -v ./integration\n%s", seedVariable, seed, strings.Join(c.story, "\n"))
 		}
 	})
 	behind := freeAddress(t)
@@ -114,7 +179,7 @@ func newChaos(t *testing.T, seed uint64) *chaosRun {
 		n := &party{process: c.keeper()}
 		behind := freeAddress(t)
 		n.proxy = c.proxied(n.name, behind)
-		n.env = append(n.env, "QUOIT_NODE_ADVERTISE="+n.name, "QUOIT_NODE_ADDR="+behind)
+		n.env = append(n.env, "QUOIT_NODE_ADVERTISE="+n.name, "QUOIT_NODE_ADDR="+behind, "QUOIT_LOG_LEVEL=debug")
 		c.parties = append(c.parties, n)
 	}
 	c.guest, c.leaver = c.parties[4], c.parties[1]
@@ -123,9 +188,16 @@ func newChaos(t *testing.T, seed uint64) *chaosRun {
 	}
 	c.until("three nodes to serve", settled(3))
 	c.guest.start(t, "")
-	c.load = startLoad(t, c.address)
+	c.load = startLoadWith(t, c.address, oracle.Options{Extra: c.large})
 	t.Cleanup(c.load.work.Halt)
 	return c
+}
+
+// large writes one of the keys that do not change once more, with so large a value that
+// logs need new segments all the time.
+func (c *chaosRun) large(ctx context.Context, random *rand.Rand) error {
+	key := staticKey(random.IntN(200))
+	return c.load.db.Put(ctx, key, []byte(key+" "+strings.Repeat("x", random.IntN(48<<10))))
 }
 
 // proxied is the way to an address that others know, which leads to another one.
@@ -161,13 +233,15 @@ func (c *chaosRun) run() {
 	c.settle(leaving && leaves == 0)
 	c.asking.Wait()
 	c.load.audit()
+	for _, p := range c.parties {
+		c.read(p)
+	}
 }
 
 // moment is one within the run.
 func (c *chaosRun) moment() time.Duration { return 1 + time.Duration(c.dice.Int64N(int64(chaos*2/3))) }
 
-func (c *chaosRun) tell(kind, text string) {
-	c.fired[kind]++
+func (c *chaosRun) tell(text string) {
 	c.story = append(c.story, fmt.Sprintf("%5.1f s  %s", time.Since(c.began).Seconds(), text))
 }
 
@@ -179,37 +253,70 @@ func (c *chaosRun) ask(what, address string, do func(*manager.Control, ...string
 	}
 	defer func() { _ = m.Close() }()
 	err = do(m, address)
-	c.tell(what, fmt.Sprintf("%s %s: %v", what, address, err))
+	c.asks++
+	c.tell(fmt.Sprintf("%s %s: %v", what, address, err))
 	return err == nil
 }
 
-// mend ends what has lasted long enough.
+// mend ends what has lasted long enough, and starts again what has ended by itself: a
+// failed call or a full disk may be a reason not to go on.
 func (c *chaosRun) mend(now time.Time) {
 	for _, p := range c.parties {
+		if !p.ill.IsZero() && now.After(p.ill) {
+			c.cure(p)
+		}
 		if !p.until.IsZero() && now.After(p.until) {
 			p.heal()
 			p.until = time.Time{}
 		}
+		if p.until.IsZero() && !p.runs() {
+			p.start(c.t, "")
+		}
 	}
+}
+
+func (c *chaosRun) cure(p *party) {
+	p.order(c.t, "")
+	p.ill = time.Time{}
 }
 
 // hurt does something to somebody who suffers nothing at the moment; others may.
 func (c *chaosRun) hurt(now time.Time) {
 	p := c.parties[c.dice.IntN(len(c.parties))]
+	lasts := 100*time.Millisecond + time.Duration(c.dice.Int64N(int64(2500*time.Millisecond)))
+	if c.dice.IntN(4) == 0 {
+		if p != c.parties[0] && p.ill.IsZero() { // the manager has no disk
+			c.sicken(p, lasts)
+			p.ill = now.Add(lasts)
+		}
+		return
+	}
 	if !p.until.IsZero() {
 		return
 	}
-	lasts := 100*time.Millisecond + time.Duration(c.dice.Int64N(int64(2500*time.Millisecond)))
 	kinds := []func(*party) (kind string, heal func()){
-		c.kill, c.kill, c.freeze, c.freeze, c.slowDisk, c.atPoint, c.atPoint, c.cut, c.cut, c.snapshot,
+		c.kill, c.kill, c.freeze, c.freeze, c.atPoint, c.atPoint, c.cut, c.cut, c.snapshot,
 	}
 	kind, heal := kinds[c.dice.IntN(len(kinds))](p)
-	c.tell(strings.Fields(kind)[0], fmt.Sprintf("%s: %s for %v", p.name, kind, lasts))
+	c.tell(fmt.Sprintf("%s: %s for %v", p.name, kind, lasts))
 	p.until, p.heal = now.Add(lasts), heal
+}
+
+// sicken has the disk of a node be full, or slow, whatever else it suffers.
+func (c *chaosRun) sicken(p *party, lasts time.Duration) {
+	order := fmt.Sprintf("slow:%dms", 1+c.dice.IntN(120))
+	if c.dice.IntN(2) == 0 {
+		order = "full"
+	}
+	p.order(c.t, order)
+	c.tell(fmt.Sprintf("%s: disk %s for %v", p.name, order, lasts))
 }
 
 // kill ends a process with SIGKILL; it comes back.
 func (c *chaosRun) kill(p *party) (string, func()) {
+	if p.runs() {
+		c.fired[killed]++
+	}
 	p.signal(syscall.SIGKILL)
 	<-p.ended()
 	return "kill", func() { p.start(c.t, "") }
@@ -217,6 +324,9 @@ func (c *chaosRun) kill(p *party) (string, func()) {
 
 // freeze stops a process as a machine does that is suspended.
 func (c *chaosRun) freeze(p *party) (string, func()) {
+	if p.runs() {
+		c.fired["frozen (SIGSTOP)"]++
+	}
 	p.signal(syscall.SIGSTOP)
 	return "freeze", func() { p.signal(syscall.SIGCONT) }
 }
@@ -224,25 +334,26 @@ func (c *chaosRun) freeze(p *party) (string, func()) {
 // again ends a process, however it is, and starts it with fail points, or none.
 func (c *chaosRun) again(p *party, points string) {
 	p.signal(syscall.SIGCONT)
-	p.signal(syscall.SIGKILL)
-	<-p.ended()
+	_, _ = c.kill(p)
 	p.start(c.t, points)
-}
-
-// slowDisk has every fsync of a node take long from a restart on.
-func (c *chaosRun) slowDisk(p *party) (string, func()) {
-	c.again(p, fmt.Sprintf("wal.written=sleep:%dms", 1+c.dice.IntN(40)))
-	return "slow-disk", func() { c.again(p, "") }
 }
 
 // atPoint restarts a process with something that will happen at a fail point: its call
 // fails, or takes long, or the process is frozen or killed there.
 func (c *chaosRun) atPoint(p *party) (string, func()) {
-	all := points()
+	all := slices.Concat(wal.Points(), keeper.Points(), migrate.Points(), node.Points())
+	if p == c.parties[0] {
+		all = manager.Points()
+	}
 	action := []string{"kill", "error", "pause", "sleep:300ms"}[c.dice.IntN(4)]
-	arm := fmt.Sprintf("%s=%s@%d", all[c.dice.IntN(len(all))], action, 1+c.dice.IntN(20))
+	arm := fmt.Sprintf("%s=%s@%d", all[c.dice.IntN(len(all))], action, 1+c.dice.IntN(6))
 	c.again(p, arm)
-	return "at-point " + arm, func() { c.again(p, "") }
+	return "at-point " + arm, func() {
+		if !p.runs() && p.diedOf(syscall.SIGKILL) {
+			c.fired[killedAtPoint]++
+		}
+		c.again(p, "")
+	}
 }
 
 // cut does something to one direction of the way to a process.
@@ -265,12 +376,17 @@ func (c *chaosRun) cut(p *party) (string, func()) {
 	if err != nil {
 		c.t.Fatalf("toxic %s: %v", toxic.kind, err)
 	}
+	c.fired["link cut: "+toxic.kind]++
 	return "cut " + direction + " " + toxic.kind, func() { p.proxy.Toxics.ResetToxics(c.t.Context()) }
 }
 
 // snapshot has a node take one; it may have other worries.
 func (c *chaosRun) snapshot(p *party) (string, func()) {
-	c.asking.Go(func() { _, _ = snapshot(p.process) })
+	c.asking.Go(func() {
+		if got, err := snapshot(p.process); err == nil && strings.HasPrefix(got, ":") {
+			c.snapshots.Add(1)
+		}
+	})
 	return "snapshot", func() {}
 }
 
@@ -278,19 +394,43 @@ func (c *chaosRun) snapshot(p *party) (string, func()) {
 func (c *chaosRun) sound() {
 	for _, p := range c.parties {
 		p.proxy.Toxics.ResetToxics(c.t.Context())
-		if p.until.IsZero() {
+		if !p.ill.IsZero() {
+			c.cure(p)
+		}
+		if !p.until.IsZero() {
+			p.heal()
+			p.until = time.Time{}
+		}
+	}
+	c.mend(time.Now())
+}
+
+// read counts what a process says of itself in its log: the faults that it has met, and
+// the ranges that have become its own.
+func (c *chaosRun) read(p *party) {
+	c.t.Helper()
+	log, err := os.ReadFile(p.log)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	moves := map[string]bool{}
+	for text := range bytes.Lines(log) {
+		var line struct{ Msg, Fault, Step, Move string }
+		if json.Unmarshal(text, &line) != nil {
 			continue
 		}
-		p.heal()
-		p.until = time.Time{}
-	}
-	for _, p := range c.parties {
-		select {
-		case <-p.ended(): // by itself: a failed call may be a reason not to go on
-			p.start(c.t, "")
-		default:
+		order, disk := strings.CutPrefix(line.Fault, "disk ")
+		kind, _, _ := strings.Cut(order, ":")
+		switch {
+		case disk:
+			c.fired["disk "+kind]++
+		case line.Fault != "":
+			c.fired["fail point acted"]++
+		case line.Step == string(cluster.Activate):
+			moves[line.Move] = true
 		}
 	}
+	c.moved += len(moves)
 }
 
 // settle waits until all members serve and nothing moves any more.

@@ -19,6 +19,7 @@ import (
 	"github.com/quoitdb/quoit/gateway"
 	"github.com/quoitdb/quoit/internal/config"
 	"github.com/quoitdb/quoit/internal/failpoint"
+	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/manager"
 	"github.com/quoitdb/quoit/node"
 	"github.com/quoitdb/quoit/web"
@@ -48,7 +49,10 @@ func nodeServer() server {
 				return settingsError(err)
 			}
 			version := versionOf(debug.ReadBuildInfo()).Version
-			return node.Run(ctx, c, node.Seams{Logger: newLogger(log, c.LogLevel), Points: points, Version: version, NewGateway: ownGateway(g, version)})
+			logger := newLogger(log, c.LogLevel)
+			return node.Run(ctx, c, node.Seams{
+				Logger: logger, FS: diskOf(environ, logger), Points: telling(points, logger), Version: version, NewGateway: ownGateway(g, version),
+			})
 		},
 	}
 }
@@ -64,7 +68,8 @@ func managerServer() server {
 			if err := errors.Join(err, wrong); err != nil {
 				return settingsError(err)
 			}
-			return manager.Run(ctx, c, manager.Seams{Logger: newLogger(log, c.LogLevel), Points: points})
+			logger := newLogger(log, c.LogLevel)
+			return manager.Run(ctx, c, manager.Seams{Logger: logger, Points: telling(points, logger)})
 		},
 	}
 }
@@ -84,6 +89,24 @@ func gatewayServer() server {
 			return errors.Join(err, site.Close())
 		},
 	}
+}
+
+// faultFired is what a server logs of each fault that it was told to suffer.
+const faultFired = "an injected fault fired"
+
+// telling is points that log what they do.
+func telling(points *failpoint.Set, log *slog.Logger) *failpoint.Set {
+	points.Fired(func(name string) { log.Warn(faultFired, "fault", name) })
+	return points
+}
+
+// diskOf is the operating system's, in tests one that can be ordered to be ill.
+func diskOf(environ map[string]string, log *slog.Logger) vfs.FS {
+	orders := environ[vfs.AilingVariable]
+	if orders == "" {
+		return vfs.OS()
+	}
+	return vfs.Ailing(vfs.OS(), orders, func(order string) { log.Warn(faultFired, "fault", "disk "+order) })
 }
 
 func newNode() *cobra.Command    { return nodeServer().command() }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/quoitdb/quoit/gateway"
 	"github.com/quoitdb/quoit/internal/failpoint"
+	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/manager"
 	"github.com/quoitdb/quoit/node"
 	"github.com/quoitdb/quoit/snapshot/bucket"
@@ -111,7 +112,7 @@ func TestOperationsListsEverySetting(t *testing.T) {
 // known are all variables that a server or a tool reads.
 func known(t *testing.T) map[string]bool {
 	t.Helper()
-	all := map[string]bool{failpoint.Variable: true, "QUOIT_SERVERS": true}
+	all := map[string]bool{failpoint.Variable: true, vfs.AilingVariable: true, "QUOIT_SERVERS": true}
 	for _, write := range []func(io.Writer) error{node.WriteConfigTable, manager.WriteConfigTable, gateway.WriteConfigTable} {
 		for _, s := range settingsOf(t, write) {
 			all[s.name] = true

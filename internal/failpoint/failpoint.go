@@ -34,11 +34,13 @@ type Set struct {
 
 	mu     sync.Mutex
 	points map[string]*point // guarded by mu
+	fired  func(name string) // guarded by mu
 }
 
 type point struct {
-	hits int // how often it was reached; guarded by Set.mu
-	at   int // acts on this hit only; 0 acts on all
+	hits int  // how often it was reached; guarded by Set.mu
+	at   int  // acts on this hit only; 0 acts on all
+	told bool // guarded by Set.mu
 	act  func() error
 }
 
@@ -114,6 +116,17 @@ func (s *Set) arm(name string, at int, act func() error) {
 	s.armed.Store(int32(len(s.points)))
 }
 
+// Fired has f told of each point when it acts for the first time, before it does: when
+// a process has been killed it can tell nothing any more.
+func (s *Set) Fired(f func(name string)) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fired = f
+}
+
 // Hit says that the named place was reached, and does what is armed there. The
 // error is the injected one; the caller treats it as its own operation failing.
 func (s *Set) Hit(name string) error {
@@ -137,6 +150,10 @@ func (s *Set) reach(name string) func() error {
 	p.hits++
 	if p.at != 0 && p.hits != p.at {
 		return nil
+	}
+	if s.fired != nil && !p.told {
+		p.told = true
+		s.fired(name)
 	}
 	return p.act
 }

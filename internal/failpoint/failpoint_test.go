@@ -43,6 +43,24 @@ func TestErrorOnTheNthHitOnly(t *testing.T) {
 	}
 }
 
+func TestWhatFiresIsToldOnceAndBefore(t *testing.T) {
+	var none *Set
+	none.Fired(nil)
+	s, err := Parse("a=error@2,b=error")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fired []string
+	s.Fired(func(name string) { fired = append(fired, name) })
+	s.On("c", func() error { fired = append(fired, "and acts"); return nil })
+	for range 3 {
+		_, _, _ = s.Hit("a"), s.Hit("b"), s.Hit("c")
+	}
+	if got := strings.Join(fired, " "); got != "b c and acts a and acts and acts" {
+		t.Errorf("told %s", got)
+	}
+}
+
 func TestSleepWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := Parse("a=sleep:50ms")

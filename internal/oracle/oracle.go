@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -59,6 +60,7 @@ type Workload struct {
 	o       Options
 	limiter *rate.Limiter
 	workers [][]*register
+	acked   atomic.Int64
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
 
@@ -115,6 +117,9 @@ func (w *Workload) Wrong() (int64, []string) {
 	defer w.mu.Unlock()
 	return w.wrong, w.faults
 }
+
+// Acknowledged returns how many writes were.
+func (w *Workload) Acknowledged() int64 { return w.acked.Load() }
 
 // Audit reads every key once more and returns how many were checked, and what was
 // lost or wrong. Call it after Halt.
@@ -193,7 +198,7 @@ func (w *Workload) put(ctx context.Context, r *register) error {
 	r.next++
 	number := r.next
 	err := w.db.Put(ctx, r.key, r.value(number))
-	r.settle(write{number: number}, err)
+	w.settle(r, write{number: number}, err)
 	return err
 }
 
@@ -201,7 +206,7 @@ func (w *Workload) delete(ctx context.Context, r *register) error {
 	r.next++
 	number := r.next
 	_, err := w.db.Delete(ctx, r.key)
-	r.settle(write{number: number, deleted: true}, err)
+	w.settle(r, write{number: number, deleted: true}, err)
 	return err
 }
 
@@ -236,12 +241,13 @@ type write struct {
 
 // settle notes what became of a write. One that failed for whatever reason may
 // still have happened: only an acknowledgement is proof.
-func (r *register) settle(w write, err error) {
+func (w *Workload) settle(r *register, made write, err error) {
 	if err != nil {
-		r.unknown[w.number] = w.deleted
+		r.unknown[made.number] = made.deleted
 		return
 	}
-	r.acked = w
+	r.acked = made
+	w.acked.Add(1)
 }
 
 // maybe says whether a write of this kind is among the unknown ones.

@@ -85,6 +85,9 @@ func TestAStoreThatKeepsItsWordPasses(t *testing.T) {
 	if s.writes < 1000 {
 		t.Errorf("only %d writes: the load proves little", s.writes)
 	}
+	if w.Acknowledged() != int64(s.writes) {
+		t.Errorf("%d writes of %d were acknowledged", w.Acknowledged(), s.writes)
+	}
 }
 
 func TestWritesOfUnknownOutcomeAreNotHeldAgainstTheStore(t *testing.T) {
@@ -135,13 +138,13 @@ func TestAValueOfAnotherKeyIsSeen(t *testing.T) {
 }
 
 func TestADeletedKeyThatComesBackIsSeen(t *testing.T) {
-	r := &register{key: "k", unknown: map[int64]bool{}}
-	r.settle(write{number: 1}, nil)
-	r.settle(write{number: 2, deleted: true}, nil)
+	w, r := New(&fakeStore{}, Options{}), &register{key: "k", unknown: map[int64]bool{}}
+	w.settle(r, write{number: 1}, nil)
+	w.settle(r, write{number: 2, deleted: true}, nil)
 	if err := r.check(r.value(1), true); err == nil {
 		t.Error("a deleted value came back and passed")
 	}
-	r.settle(write{number: 3}, errors.New("link broke"))
+	w.settle(r, write{number: 3}, errors.New("link broke"))
 	if err := r.check(r.value(3), true); err != nil {
 		t.Errorf("a write of unknown outcome was refused: %v", err)
 	}
