@@ -17,6 +17,7 @@ import (
 )
 
 func newToken() *cobra.Command {
+	asJSON := false
 	c := onlyCommands(&cobra.Command{
 		Use:   "token",
 		Short: "Make keys and tokens, and look into them",
@@ -30,12 +31,13 @@ need no cluster.
 
 Show a token with QUOIT_TOKEN or QUOIT_TOKEN_FILE, never on a command line.`,
 	})
-	c.AddCommand(newTokenKey(), newTokenPublic(), newTokenCreate(), newTokenInspect())
+	c.PersistentFlags().BoolVar(&asJSON, "json", false, "print JSON, for programs")
+	c.AddCommand(newTokenKey(&asJSON), newTokenPublic(&asJSON), newTokenCreate(&asJSON), newTokenInspect(&asJSON))
 	return c
 }
 
-func newTokenKey() *cobra.Command {
-	var hs256, asJSON bool
+func newTokenKey(asJSON *bool) *cobra.Command {
+	var hs256 bool
 	var kid string
 	c := &cobra.Command{
 		Use:   "key FILE",
@@ -60,7 +62,7 @@ whoever can check tokens can make them, too. - writes to standard output.`,
 			if err := writeKey(c.OutOrStdout(), args[0], key); err != nil || args[0] == "-" {
 				return err
 			}
-			if asJSON {
+			if *asJSON {
 				return printJSON(c.OutOrStdout(), map[string]string{"file": args[0], "kid": kid, "alg": string(algorithm)})
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s in %s\n", key, args[0])
@@ -69,7 +71,6 @@ whoever can check tokens can make them, too. - writes to standard output.`,
 	}
 	c.Flags().BoolVar(&hs256, "hs256", false, "a shared secret for HS256 instead of a pair")
 	c.Flags().StringVar(&kid, "kid", "", "the key's name, which every token of it carries; today's date and something random if empty")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, for programs")
 	return c
 }
 
@@ -95,7 +96,7 @@ func writeKey(stdout io.Writer, name string, key auth.Key) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-func newTokenPublic() *cobra.Command {
+func newTokenPublic(asJSON *bool) *cobra.Command {
 	out := ""
 	c := &cobra.Command{
 		Use:   "public FILE...",
@@ -132,7 +133,10 @@ see each change within seconds.`,
 				_, err = c.OutOrStdout().Write(text)
 				return err
 			}
-			return replacePublic(out, text)
+			if err := replacePublic(out, text); err != nil || !*asJSON {
+				return err
+			}
+			return printJSON(c.OutOrStdout(), map[string]any{"file": out, "keys": len(keys)})
 		},
 	}
 	c.Flags().StringVar(&out, "out", "", "write to this file instead, all of it at once, so that no server sees half of it")
@@ -180,10 +184,9 @@ type tokenOrder struct {
 	read, write       []string
 	cluster           string
 	connections, rate int
-	json              bool
 }
 
-func newTokenCreate() *cobra.Command {
+func newTokenCreate(asJSON *bool) *cobra.Command {
 	var o tokenOrder
 	c := &cobra.Command{
 		Use:   "create",
@@ -208,7 +211,7 @@ Who may write may read. --cluster read shows how the cluster does, operate chang
 			if err != nil {
 				return err
 			}
-			if o.json {
+			if *asJSON {
 				return printJSON(c.OutOrStdout(), map[string]any{"token": token, "kid": key.ID, "id": claims.ID, "expires": claims.Expires})
 			}
 			_, err = fmt.Fprintln(c.OutOrStdout(), token)
@@ -225,7 +228,6 @@ Who may write may read. --cluster read shows how the cluster does, operate chang
 	f.StringVar(&o.cluster, "cluster", "", "access to the cluster itself: read or operate")
 	f.IntVar(&o.connections, "connections", 0, "connections that one server takes with it at the same time; 0 is any number")
 	f.IntVar(&o.rate, "rate", 0, "requests a second that one node takes with it; 0 is no limit")
-	f.BoolVar(&o.json, "json", false, "print JSON, for programs")
 	return c
 }
 

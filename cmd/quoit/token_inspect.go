@@ -31,9 +31,8 @@ type inspected struct {
 	Problem     string       `json:"problem,omitempty"`
 }
 
-func newTokenInspect() *cobra.Command {
-	var keys string
-	var asJSON bool
+func newTokenInspect(asJSON *bool) *cobra.Command {
+	keys := ""
 	c := &cobra.Command{
 		Use:   "inspect [FILE]",
 		Short: "Show what a token says, and whether a server would take it",
@@ -51,7 +50,7 @@ Exit code 1 means that a server would not take it.`,
 			if show == nil {
 				return err
 			}
-			if asJSON {
+			if *asJSON {
 				return errors.Join(err, printJSON(c.OutOrStdout(), show))
 			}
 			show.print(c.OutOrStdout(), time.Now())
@@ -59,7 +58,6 @@ Exit code 1 means that a server would not take it.`,
 		},
 	}
 	c.Flags().StringVar(&keys, "keys", os.Getenv("QUOIT_TOKEN_KEYS_FILE"), "file with the keys that verify it; default from QUOIT_TOKEN_KEYS_FILE")
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, for programs")
 	return c
 }
 
