@@ -86,7 +86,8 @@ type LimitConfig struct {
 	Connections int          `env:"QUOIT_NODE_MAX_CONNECTIONS" envDefault:"10000" help:"client connections; one more is told OVERLOADED"`
 	PerAddress  int          `env:"QUOIT_NODE_MAX_PER_ADDRESS" envDefault:"0" help:"connections from one address; 0 is no limit: a gateway, and a host with many services, come from one"`
 	Value       config.Bytes `env:"QUOIT_NODE_MAX_VALUE" envDefault:"64MiB" help:"bytes in a value"`
-	InFlight    config.Bytes `env:"QUOIT_NODE_MAX_INFLIGHT" envDefault:"1GiB" help:"bytes of requests and replies in memory, over all connections"`
+	InFlight    config.Bytes `env:"QUOIT_NODE_MAX_INFLIGHT" envDefault:"1GiB" help:"bytes of requests and replies in memory, over all connections; a quarter of QUOIT_NODE_MAX_MEMORY if that is less"`
+	Memory      Memory       `env:"QUOIT_NODE_MAX_MEMORY" envDefault:"80%" help:"memory of the node, a size or a share of what the container or the machine has; what needs more than is left for data is told OOM; 0 is no limit" want:"a share such as 80%, a size of 64MiB or more, or 0 for no limit"`
 }
 
 // TimeConfig bounds how long things may take. Zero switches the first three off.
@@ -181,6 +182,7 @@ func (c *Config) Validate() error {
 	wrong(c.Limits.Value < 1 || c.Limits.Value > 512<<20, "Value", "1 to 512MiB")
 	wrong(c.Limits.InFlight < 2*c.Limits.Value || c.Limits.InFlight < 1<<20, "InFlight", "at least 1MiB and twice QUOIT_NODE_MAX_VALUE")
 	wrong(c.Times.Handshake < 0, "Handshake", "0s or more")
+	wrong(c.Limits.Memory.Bytes != 0 && c.Limits.Memory.Bytes < 64<<20, "Memory", wantMemory)
 	wrong(c.Times.Idle < 0, "Idle", "0s or more")
 	wrong(c.Times.Request < 0, "Request", "0s or more")
 	wrong(c.Times.Write <= 0, "Write", "a duration above 0, such as 10s")

@@ -192,6 +192,10 @@ func (c *conn) answer(err error, args [][]byte) {
 		c.srv.stats.readOnly.Add(1)
 		c.srv.stats.readOnlyAt.Store(c.srv.clock.coarse())
 		c.refuse(&protocol.Error{Code: protocol.READONLY, Message: "the node's disk is full: writes are refused, reads go on; free space under QUOIT_NODE_DATA or move ranges away"})
+	case errors.Is(err, engine.ErrFull):
+		c.srv.stats.memoryFull.Add(1)
+		c.srv.stats.memoryFullAt.Store(c.srv.clock.coarse())
+		c.refuse(&protocol.Error{Code: protocol.OOM, Message: "the node's memory is full (QUOIT_NODE_MAX_MEMORY): what needs more is refused, reads and deletions go on; delete keys, or move ranges away"})
 	case errors.Is(err, engine.ErrCursor):
 		c.refuse(&protocol.Error{Code: protocol.ERR, Message: "invalid cursor; begin with 0 and go on with what SCAN answered"})
 	case errors.Is(err, inbox.ErrBudget):

@@ -106,7 +106,7 @@ func (s *server) infoMemory() []infoLine {
 	}
 	if st := s.state.store.Load(); st != nil {
 		e := st.engine.Stats()
-		lines = append(lines, intLine("used_memory", e.HeldBytes), intLine("live_bytes", e.LiveBytes))
+		lines = append(lines, intLine("used_memory", e.HeldBytes), intLine("maxmemory", e.MaxMemory), intLine("live_bytes", e.LiveBytes))
 	}
 	return lines
 }

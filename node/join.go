@@ -240,11 +240,13 @@ func (n *Node) heartbeat() member.Heartbeat {
 	switch {
 	case v.why != "":
 		h.State = v.why
-	case n.clock.coarse()-n.stats.readOnlyAt.Load() < showDiskFull.Milliseconds():
+	case n.clock.coarse()-n.stats.readOnlyAt.Load() < showFull.Milliseconds():
 		h.State = "disk full: writes are refused"
+	case n.clock.coarse()-n.stats.memoryFullAt.Load() < showFull.Milliseconds():
+		h.State = "memory full: writes that need more are refused"
 	}
 	return h
 }
 
-// showDiskFull is for how long after a refused write the status says so.
-const showDiskFull = 5 * time.Second
+// showFull is for how long after a refused write the status says so.
+const showFull = 5 * time.Second

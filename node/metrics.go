@@ -81,6 +81,7 @@ func (s *stats) write(w io.Writer) {
 		{"quoit_node_moved_replies_total", s.moved.Load()},
 		{"quoit_node_tryagain_replies_total", s.tryAgain.Load()},
 		{"quoit_node_readonly_replies_total", s.readOnly.Load()},
+		{"quoit_node_memory_full_replies_total", s.memoryFull.Load()},
 		{"quoit_node_overloaded_replies_total", s.overloaded.Load()},
 		{"quoit_node_parked_requests_total", s.parked.Load()},
 		{"quoit_node_document_reads_total", s.documentReads.Load()},
@@ -99,6 +100,8 @@ func (st *store) writeMetrics(w io.Writer) {
 	metrics.WriteGaugeUint64(w, "quoit_node_staged_keys", uint64(e.Staged))
 	metrics.WriteGaugeUint64(w, "quoit_node_live_bytes", uint64(e.LiveBytes))
 	metrics.WriteGaugeUint64(w, "quoit_node_memory_bytes", uint64(e.HeldBytes))
+	metrics.WriteGaugeUint64(w, "quoit_node_memory_used_bytes", uint64(e.UsedBytes))
+	metrics.WriteGaugeUint64(w, "quoit_node_memory_limit_bytes", uint64(e.MaxMemory))
 	metrics.WriteCounterUint64(w, "quoit_node_expired_keys_total", e.Expired)
 	metrics.WriteGaugeUint64(w, "quoit_node_log_bytes", uint64(st.log.Written()-st.log.Start()))
 	metrics.WriteGaugeUint64(w, "quoit_node_log_segments", uint64(l.Segments))

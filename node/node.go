@@ -42,6 +42,7 @@ type Seams struct {
 	NewMover      func(Host) (Mover, error) // instead of node/migrate
 	OnFatal       func(error)               // told once, before anything else, when the node must not go on
 	Version       string                    // of the program, for INFO and HELLO
+	OwnProcess    bool                      // the process is this node's alone: its Go heap is held to QUOIT_NODE_MAX_MEMORY, unless GOMEMLIMIT says otherwise
 
 	// NewGateway makes the gateway that Config.GatewayAddr asks for; without it that is
 	// an error. It serves on GatewayListener if that is set.
@@ -55,6 +56,7 @@ type Node struct {
 	seams     Seams
 	log       *slog.Logger
 	clock     *clock
+	memory    memory
 	state     *state
 	stats     *stats
 	server    *server
@@ -134,6 +136,7 @@ func Start(ctx context.Context, c Config, s Seams) (*Node, error) {
 	n.server.ctx = background
 	n.life.work.Go(n.server.accept)
 	n.life.work.Go(func() { n.server.sweep(background) })
+	n.life.work.Go(func() { n.holdHeap(background) })
 	if n.gateway != nil {
 		n.life.work.Go(func() { n.followGateway(background) })
 	}
@@ -162,8 +165,9 @@ func newNode(c Config, s Seams) *Node {
 	s.Version = cmp.Or(s.Version, "devel")
 	n := &Node{
 		config: c, seams: s,
-		log:   cmp.Or(s.Logger, slog.Default()),
-		clock: newClock(s.Now), state: &state{}, stats: &stats{}, reports: newReports(),
+		log:    cmp.Or(s.Logger, slog.Default()),
+		memory: c.Limits.divide(availableMemory()),
+		clock:  newClock(s.Now), state: &state{}, stats: &stats{}, reports: newReports(),
 		link: &link{dial: s.Dial, address: c.ManagerAddr},
 		life: life{ready: make(chan struct{}), failed: make(chan struct{}), ended: make(chan struct{})},
 	}
@@ -224,7 +228,7 @@ func (n *Node) openAdmin() (err error) {
 func (n *Node) newServer(l net.Listener) *server {
 	return &server{
 		limits: n.config.limits(), times: n.config.Times, maxConns: n.config.Limits.Connections, maxWatches: n.config.Watch.Max,
-		budget: inbox.Budget{Limit: int64(n.config.Limits.InFlight)},
+		budget: inbox.Budget{Limit: n.memory.inFlight},
 		clock:  n.clock, state: n.state, stats: n.stats, members: n, log: n.log,
 		commands: newCommandTable(),
 		about: about{
@@ -351,7 +355,7 @@ func (n *Node) hintStaged() {
 // engineOptions says how the engine is opened.
 func (n *Node) engineOptions() engine.Options {
 	return engine.Options{
-		WallClock: n.clock.coarse, Monotonic: n.clock.monotonic, MaxValue: int(n.config.Limits.Value),
+		WallClock: n.clock.coarse, Monotonic: n.clock.monotonic, MaxValue: int(n.config.Limits.Value), MaxMemory: n.memory.data,
 		Watch: engine.WatchOptions{History: int64(n.config.Watch.History), Retention: n.config.Watch.Retention, Budget: &n.server.budget},
 	}
 }

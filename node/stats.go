@@ -74,6 +74,8 @@ type stats struct {
 	panics                       contain.Panics
 	readOnly                     atomic.Uint64 // writes refused because the disk is full
 	readOnlyAt                   atomic.Int64  // when the last one was, coarse unix milliseconds
+	memoryFull                   atomic.Uint64 // writes refused because the memory is full
+	memoryFullAt                 atomic.Int64  // when the last one was, coarse unix milliseconds
 	documentsRead, documentReads atomic.Uint64 // new ones, tries
 	documentErrors               atomic.Uint64
 	heartbeats, heartbeatErrors  atomic.Uint64

@@ -19,6 +19,7 @@ const (
 	NOPERM      Code = "NOPERM"      // authenticated, but not allowed to do this
 	TOOLARGE    Code = "TOOLARGE"    // a key, value or request is over a limit
 	READONLY    Code = "READONLY"    // the node takes no writes now (disk full); reads go on
+	OOM         Code = "OOM"         // the node's memory is full: what needs more is refused, reads and removals go on
 	OVERLOADED  Code = "OVERLOADED"  // a queue is full; wait and send again
 	UNAVAILABLE Code = "UNAVAILABLE" // the node does not serve now (starting, draining, no topology)
 	MOVED       Code = "MOVED"       // another node owns the key: MOVED <epoch> <host:port>

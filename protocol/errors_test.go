@@ -76,7 +76,7 @@ func TestAsError(t *testing.T) {
 
 // codes are all codes, as they stand in errors.go.
 var codes = []protocol.Code{
-	protocol.ERR, protocol.NOAUTH, protocol.NOPERM, protocol.TOOLARGE, protocol.READONLY, protocol.OVERLOADED,
+	protocol.ERR, protocol.NOAUTH, protocol.NOPERM, protocol.TOOLARGE, protocol.READONLY, protocol.OOM, protocol.OVERLOADED,
 	protocol.UNAVAILABLE, protocol.MOVED, protocol.TRYAGAIN, protocol.NOPROTO, protocol.WRONGTYPE, protocol.VERSION,
 }
 

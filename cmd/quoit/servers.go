@@ -51,7 +51,8 @@ func nodeServer() server {
 			version := versionOf(debug.ReadBuildInfo()).Version
 			logger := newLogger(log, c.LogLevel)
 			return node.Run(ctx, c, node.Seams{
-				Logger: logger, FS: diskOf(environ, logger), Points: telling(points, logger), Version: version, NewGateway: ownGateway(g, version),
+				Logger: logger, FS: diskOf(environ, logger), Points: telling(points, logger), Version: version,
+				OwnProcess: true, NewGateway: ownGateway(g, version),
 			})
 		},
 	}

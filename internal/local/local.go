@@ -203,6 +203,9 @@ func (c *Cluster) AddNode(ctx context.Context, address string) (*node.Node, erro
 		config = *c.options.Node
 	}
 	config.Addr, config.Advertise = address, address
+	if share := config.Limits.Memory.Percent; share > 0 { // they share the machine
+		config.Limits.Memory.Percent = max(1, share/max(1, c.options.Nodes))
+	}
 	config.DataDir = c.options.nodeDir(address)
 	config.ManagerAddr = c.manager
 	config.Bucket = c.options.bucketURL()

@@ -75,6 +75,10 @@ type Options struct {
 	// Workers is how many goroutines apply the log at start; 0 means one for
 	// each processor.
 	Workers int
+	// MaxMemory is how many bytes keys, values and index may take: what would need more is
+	// refused with [ErrFull]. What is there when the engine opens is always loaded. 0 means
+	// no limit.
+	MaxMemory int64
 	// Watch says what watching may cost.
 	Watch WatchOptions
 }
@@ -85,6 +89,7 @@ type Engine struct {
 	clock            *Clock
 	slabs            *table.Slabs
 	maxKey, maxValue int
+	maxMemory        int64
 	parts            [partitions]partition
 	recovered        Recovered
 	began            int64 // see Began
@@ -108,7 +113,8 @@ func Open(o Options) (*Engine, error) {
 	e := &Engine{
 		log: o.Log, clock: newClock(o.WallClock, o.Monotonic), slabs: table.NewSlabs(),
 		maxKey: orDefault(o.MaxKey, DefaultMaxKey), maxValue: orDefault(o.MaxValue, DefaultMaxValue),
-		sealed: map[string]*hold{}, staged: map[string]*hold{},
+		maxMemory: o.MaxMemory,
+		sealed:    map[string]*hold{}, staged: map[string]*hold{},
 	}
 	for i := range e.parts {
 		e.parts[i].init(i, e.slabs)
@@ -143,6 +149,18 @@ func (e *Engine) Close() error {
 		e.parts[i].close()
 	}
 	return e.slabs.Close()
+}
+
+// full says whether so many bytes more would be too many. It is asked before each
+// write that is no removal.
+func (e *Engine) full(bytes int) bool {
+	return e.maxMemory > 0 && e.slabs.Used()+int64(bytes) > e.maxMemory
+}
+
+// fullForMoves is full for what other nodes send: a sixteenth is left to the clients, so
+// that a range which does not fit is refused before they are.
+func (e *Engine) fullForMoves(bytes int) bool {
+	return e.full(bytes + int(e.maxMemory/16))
 }
 
 func (p *partition) close() {
@@ -220,6 +238,8 @@ type Stats struct {
 	// LiveBytes are the bytes of all keys and values, HeldBytes the resident
 	// memory of entries and indexes.
 	LiveBytes, HeldBytes int64
+	// UsedBytes is what MaxMemory bounds: HeldBytes without what is free.
+	UsedBytes, MaxMemory int64
 	// Expired counts keys removed because their time had passed.
 	Expired uint64
 }
@@ -227,7 +247,7 @@ type Stats struct {
 // Stats returns a moment's picture.
 func (e *Engine) Stats() Stats {
 	slabs := e.slabs.Stats()
-	s := Stats{Expired: e.expired.Load(), HeldBytes: slabs.InUse + slabs.Free}
+	s := Stats{Expired: e.expired.Load(), HeldBytes: slabs.InUse + slabs.Free, UsedBytes: e.slabs.Used(), MaxMemory: e.maxMemory}
 	e.segments(func(_ *partition, seg *segment) {
 		switch {
 		case seg.visible():
@@ -247,6 +267,12 @@ func (e *Engine) Stats() Stats {
 		s.HeldBytes += t.BigBytes
 	}
 	return s
+}
+
+// MappedBytes is the resident memory that is not of the Go heap.
+func (e *Engine) MappedBytes() int64 {
+	s := e.slabs.Stats()
+	return s.InUse + s.Free
 }
 
 // NewSession returns a session for one connection.

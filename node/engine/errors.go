@@ -21,6 +21,9 @@ var (
 	// ErrReadOnly: the log cannot grow; nothing happened, reads go on. It wraps the
 	// log's reason, wal.ErrDiskFull as a rule.
 	ErrReadOnly = errors.New("engine: writes are refused")
+	// ErrFull: the write would take more memory than there may be; reads, removals and
+	// writes that need no more than what is there go on.
+	ErrFull = errors.New("engine: memory is full")
 	// ErrCursor: a scan cursor that no scan returned.
 	ErrCursor = errors.New("engine: scan cursor is out of range")
 	// ErrComplete: the staged range is complete and must not be wiped.

@@ -58,6 +58,7 @@ type machine struct {
 	before func(vfs.Op) error // if set, sees every disk operation
 	clock  *wallClock
 	base   *Base
+	memory int64 // see Options.MaxMemory
 	log    *wal.Log
 	*Engine
 }
@@ -94,6 +95,7 @@ func (m *machine) boot() {
 	must(m.t, err)
 	e, err := Open(Options{
 		Log: log, Base: m.base, WallClock: m.clock.now, Monotonic: m.clock.mono, MaxKey: 1 << 10, MaxValue: 64 << 10,
+		MaxMemory: m.memory,
 	})
 	must(m.t, err)
 	m.log, m.Engine = log, e

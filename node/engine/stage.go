@@ -13,7 +13,8 @@ const stageChunk = 64
 
 // Stage prepares to receive a range: whatever is left there is wiped, and what
 // comes stays invisible. Staging again starts again, unless the move is complete
-// ([ErrComplete], with its range unharmed). [ErrConflict] when part of the range
+// ([ErrComplete], with its range unharmed). [ErrFull] when there is no memory for a
+// move: what was left there is gone then. [ErrConflict] when part of the range
 // is owned, sealed or staged by another move.
 //
 // The caller lets one connection at a time speak for a move: Stage ends what an
@@ -32,6 +33,9 @@ func (e *Engine) Stage(move string, r ring.Range) (wal.LSN, error) {
 		}
 	}
 	h.ready.Store(true)
+	if e.fullForMoves(0) {
+		return 0, ErrFull
+	}
 	return lsn, nil
 }
 
@@ -79,7 +83,9 @@ func (s *Session) purgeStep(p *partition, pc piece) (through bool) {
 // StageApply applies what the source's sink was given, in order; the LSN is what
 // to make durable before acknowledging. Input is checked whole before any of it
 // is applied. A record that is not newer than what is here is passed over, so a
-// batch that comes again, together with all that followed it, changes nothing.
+// batch that comes again, together with all that followed it, changes nothing. What
+// there is no memory for is refused with [ErrFull]; it is freed by staging again, and
+// by [Engine.Unstage].
 func (e *Engine) StageApply(move string, records []byte) (wal.LSN, error) {
 	h, err := e.receiving(move)
 	if err != nil {
@@ -91,6 +97,9 @@ func (e *Engine) StageApply(move string, records []byte) (wal.LSN, error) {
 	}
 	if err := e.clock.plausible(newest); err != nil {
 		return 0, err
+	}
+	if e.fullForMoves(len(records)) {
+		return 0, ErrFull
 	}
 	e.clock.Observe(newest)
 	var lsn wal.LSN

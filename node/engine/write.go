@@ -104,6 +104,9 @@ func (s *Session) Append(pos ring.Position, key, tail []byte) (int, error) {
 
 // put logs and applies a write.
 func (s *Session) put(p *partition, seg *segment, pos ring.Position, key, value []byte, expireAt int64) (Version, error) {
+	if s.e.full(len(key)+len(value)) && p.grows(pos, key, value) {
+		return 0, ErrFull
+	}
 	version, err := s.e.clock.Next()
 	if err != nil {
 		return 0, err
@@ -117,6 +120,12 @@ func (s *Session) put(p *partition, seg *segment, pos ring.Position, key, value 
 	p.put(seg, pos, key, value, version, expireAt)
 	s.finish(p, pos, key, version)
 	return version, nil
+}
+
+// grows says whether a value needs more memory than what the key has.
+func (p *partition) grows(pos ring.Position, key, value []byte) bool {
+	entry, ok := p.table.Get(pos, key)
+	return !ok || len(value) > len(entry.Value)
 }
 
 // remove logs, if urgent in what a full log keeps in reserve, and applies the removal of
@@ -154,6 +163,9 @@ func (s *Session) touch(p *partition, pos ring.Position, key []byte, expireAt in
 // extend logs the tail alone, so that appending to a long value costs the log
 // what was appended, and applies it.
 func (s *Session) extend(p *partition, seg *segment, pos ring.Position, key, tail []byte, old table.Entry) error {
+	if s.e.full(len(tail)) && len(tail) > 0 {
+		return ErrFull
+	}
 	version, err := s.e.clock.Next()
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -572,4 +573,33 @@ func (w *world) recovers(n *machine) engine.Recovered {
 	e := must(engine.Open(engine.Options{Log: log}))(w.t)
 	defer e.Close()
 	return e.Recovered()
+}
+
+// TestATargetWithoutMemoryRefusesAndNothingIsLost: the source says why the move does
+// not get on and serves its range; with more memory there it goes through.
+func TestATargetWithoutMemoryRefusesAndNothingIsLost(t *testing.T) {
+	inWorld(t, small, func(t *testing.T, w *world) {
+		w.memory = 160 << 10
+		w.b = w.restart(w.b)
+		w.memory = 0
+		want := w.fill(5000)
+		w.start()
+		reason := func() string {
+			for _, p := range w.a.theMover().Progress() {
+				return p.Reason
+			}
+			return ""
+		}
+		for !strings.Contains(reason(), "the target's memory is full (QUOIT_NODE_MAX_MEMORY)") {
+			wait(5 * time.Millisecond)
+		}
+		w.verify(want)
+		if s := w.b.e.Stats(); s.UsedBytes > s.MaxMemory {
+			t.Errorf("the target holds %+v", s)
+		}
+		w.b = w.restart(w.b)
+		w.settled()
+		w.mustOwn(w.b)
+		w.verify(want)
+	})
 }

@@ -245,6 +245,9 @@ func refusal(err error) error {
 	case errors.Is(err, engine.ErrReadOnly):
 		return &protocol.Error{Code: protocol.READONLY, Message: "the target's disk is full: free space there, or cancel the move"}
 	}
+	if errors.Is(err, engine.ErrFull) {
+		return &protocol.Error{Code: protocol.OOM, Message: "the target's memory is full (QUOIT_NODE_MAX_MEMORY): delete keys there, or abort the move"}
+	}
 	return err
 }
 

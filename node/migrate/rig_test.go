@@ -42,6 +42,7 @@ type world struct {
 	sync    wal.SyncMode
 	size    uint64 // about, of the range that moves; 0: small
 	wal     wal.Options
+	memory  int64                       // of each node from its next start on; 0: no limit
 	disk    func(address string) vfs.FS // nil: in memory
 	retired []func()                    // closes what crashed, at the end
 	loads   []*load
@@ -245,7 +246,7 @@ func (w *world) boot(address string, id cluster.NodeID, disk *vfs.Mem) *machine 
 		options.FS, options.Dir = w.disk(address), filepath.Join(w.t.TempDir(), "wal")
 	}
 	n.log = must(wal.Open(options))(w.t)
-	n.e = must(engine.Open(engine.Options{Log: n.log}))(w.t)
+	n.e = must(engine.Open(engine.Options{Log: n.log, MaxMemory: w.memory}))(w.t)
 	o := Options{
 		Address: address, Engine: n.e, Log: n.log, Manager: managerAddress,
 		Dial:    func(_ context.Context, to string) (net.Conn, error) { return w.net.dial(address, to) },

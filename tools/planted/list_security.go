@@ -34,5 +34,23 @@ func securityMistakes() []mistake {
 			old:  "	f, err := r.root.OpenFile(local, flag, fileMode)\n", new: "	f, err := os.OpenFile(filepath.Join(r.dir, local), flag, fileMode)\n",
 			pkg: "internal/vfs", tests: []string{"TestNoLinkLeadsOutOfTheFolder"},
 		},
+		{
+			name: "memory-not-bounded", what: "A write is taken whatever memory there is.",
+			file: "node/engine/write.go",
+			old:  "	if s.e.full(len(key)+len(value)) && p.grows(pos, key, value) {\n", new: "	if false && s.e.full(len(key)+len(value)) && p.grows(pos, key, value) {\n",
+			pkg: inEngine, tests: []string{"TestAFullNodeTakesWhatNeedsNoMore"},
+		},
+		{
+			name: "memory-of-large-entries", what: "Entries on the heap are not counted when they come.",
+			file: "node/engine/table/bigs.go",
+			old:  "	b.count(int64(cap(e.data)))\n", new: "	b.bytes += int64(cap(e.data))\n",
+			pkg: inEngine, tests: []string{"TestLargeEntriesCountToo"},
+		},
+		{
+			name: "memory-moves-first", what: "A range that comes in may take all the memory.",
+			file: "node/engine/stage.go",
+			old:  "	if e.fullForMoves(len(records)) {\n", new: "	if e.full(len(records)) && len(records) < 0 {\n",
+			pkg: inEngine, tests: []string{"TestARangeThatDoesNotFitIsRefusedBeforeTheClientsAre"},
+		},
 	}
 }

@@ -1,6 +1,9 @@
 package table
 
-import "slices"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // bigs holds the entries that are too large for a block, each in a piece of the
 // Go heap: the collector sees one pointer per entry and nothing inside. Their
@@ -8,7 +11,8 @@ import "slices"
 type bigs struct {
 	entries []*bigEntry
 	spare   []uint32
-	bytes   int64 // capacity of all of them
+	bytes   int64         // capacity of all of them
+	used    *atomic.Int64 // of all tables
 }
 
 type bigEntry struct {
@@ -22,7 +26,7 @@ func (b *bigs) at(r ref) *bigEntry { return b.entries[r&^bigBit] }
 
 func (b *bigs) add(key, value []byte, version uint64, expireAt int64) ref {
 	e := &bigEntry{data: slices.Concat(key, value), key: len(key), version: version, expireAt: expireAt}
-	b.bytes += int64(cap(e.data))
+	b.count(int64(cap(e.data)))
 	if n := len(b.spare); n > 0 {
 		id := b.spare[n-1]
 		b.spare = b.spare[:n-1]
@@ -34,9 +38,20 @@ func (b *bigs) add(key, value []byte, version uint64, expireAt int64) ref {
 }
 
 func (b *bigs) drop(r ref) {
-	b.bytes -= int64(cap(b.at(r).data))
+	b.count(-int64(cap(b.at(r).data)))
 	b.entries[r&^bigBit] = nil
 	b.spare = append(b.spare, uint32(r&^bigBit))
+}
+
+func (b *bigs) count(bytes int64) {
+	b.bytes += bytes
+	b.used.Add(bytes)
+}
+
+// release lets go of all of them.
+func (b *bigs) release() {
+	b.count(-b.bytes)
+	*b = bigs{used: b.used}
 }
 
 func (b *bigs) len() int { return len(b.entries) - len(b.spare) }

@@ -3,6 +3,7 @@ package table
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -28,6 +29,8 @@ type Slabs struct {
 	chunks  pool[chunk] // guarded by mu
 	pages   pool[page]  // guarded by mu
 	extents []extent    // guarded by mu
+
+	used atomic.Int64 // bytes handed out, and of entries on the heap; read without mu
 }
 
 // SlabStats counts the memory of a [Slabs] in bytes.
@@ -53,6 +56,10 @@ func (s *Slabs) Stats() SlabStats {
 	defer s.mu.Unlock()
 	return s.chunks.stats().plus(s.pages.stats())
 }
+
+// Used is how many bytes all tables hold, entries that are on the heap among them. It
+// costs one load: a writer may ask before each write.
+func (s *Slabs) Used() int64 { return s.used.Load() }
 
 // Close gives all memory back to the system. Every table must have been released
 // before, and no Entry may be used afterwards.
@@ -86,6 +93,7 @@ func take[T any](s *Slabs, p *pool[T]) *T {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.inUse++
+	s.used.Add(int64(unsafe.Sizeof(*new(T))))
 	if len(p.dirty) > 0 {
 		return pop(&p.dirty)
 	}
@@ -101,6 +109,7 @@ func take[T any](s *Slabs, p *pool[T]) *T {
 func give[T any](s *Slabs, p *pool[T], piece *T) {
 	s.mu.Lock()
 	p.inUse--
+	s.used.Add(-int64(unsafe.Sizeof(*piece)))
 	p.dirty = append(p.dirty, piece)
 	surplus := p.takeSurplus()
 	s.mu.Unlock()

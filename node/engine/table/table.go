@@ -63,6 +63,7 @@ func New(slabs *Slabs, lo, hi ring.Position) *Table {
 		lo: lo, hi: hi,
 		index: index{slabs: slabs, lo: lo, end: uint64(hi) + 1},
 		arena: arena{slabs: slabs, limit: maxChunks - 1},
+		bigs:  bigs{used: &slabs.used},
 	}
 }
 
@@ -189,7 +190,8 @@ func (t *Table) Maintain(budget int) bool {
 func (t *Table) Release() {
 	t.index.release()
 	t.arena.release()
-	*t = Table{lo: t.lo, hi: t.hi, index: t.index, arena: t.arena}
+	t.bigs.release()
+	*t = Table{lo: t.lo, hi: t.hi, index: t.index, arena: t.arena, bigs: t.bigs}
 }
 
 // find returns the slot and the ref of a key; or no ref, and where a slot for the
