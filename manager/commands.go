@@ -15,11 +15,19 @@ import (
 func (c *conn) execute(ctx context.Context, args [][]byte) {
 	cmd, known := protocol.Lookup(args[0])
 	if !known {
-		c.refuse(protocol.UnknownCommand(args[0]))
+		c.refuse(c.orStranger(protocol.UnknownCommand(args[0])))
 		return
 	}
 	if err := c.parser.Limits.Check(cmd, args); err != nil {
-		c.refuse(protocol.AsError(err))
+		c.refuse(c.orStranger(protocol.AsError(err)))
+		return
+	}
+	now := time.Now().UnixMilli()
+	if err := c.guest.Authorize(now, cmd, args); err != nil {
+		c.refuse(err)
+		if c.guest.Who().Ended(now) != nil {
+			c.logout() // it has as long as anyone to authenticate anew
+		}
 		return
 	}
 	err := c.run(ctx, cmd, args)
@@ -35,13 +43,18 @@ func (c *conn) execute(ctx context.Context, args [][]byte) {
 	}
 }
 
+// orStranger is what a request that is wrong is answered: a stranger is not told what.
+func (c *conn) orStranger(err *protocol.Error) *protocol.Error {
+	return c.guest.OrStranger(time.Now().UnixMilli(), err)
+}
+
 // run runs one command. It appends the whole reply, or nothing and returns an error.
 func (c *conn) run(ctx context.Context, cmd protocol.Command, args [][]byte) error {
 	switch cmd {
 	case protocol.CmdTopology:
 		return c.bulk(c.m.known.Load().topology())
 	case protocol.CmdInfo:
-		return c.bulk([]byte(c.m.info()), nil)
+		return c.bulk([]byte(c.m.info(c.guest.Who().SeesServer())), nil)
 	case protocol.CmdRegister:
 		return c.counter(c.m.register(ctx, args[1]))
 	case protocol.CmdHeartbeat:
@@ -74,7 +87,14 @@ func (c *conn) session(cmd protocol.Command, args [][]byte) error {
 	case protocol.CmdQuit:
 		c.closing = true
 		return c.ok(nil)
+	case protocol.CmdAuth:
+		in, err := protocol.ParseAuth(args)
+		if err != nil {
+			return err
+		}
+		return c.ok(c.login(in.Password))
 	case protocol.CmdReset:
+		c.logout()
 		c.out = protocol.AppendSimple(c.out, "RESET")
 		return nil
 	case protocol.CmdSelect:
@@ -95,13 +115,35 @@ func (c *conn) session(cmd protocol.Command, args [][]byte) error {
 	return &protocol.Error{Code: protocol.ERR, Message: "the manager does not have " + cmd.String()}
 }
 
+// login takes a token. Where it is not good the connection ends, when that has been told.
+func (c *conn) login(token []byte) error {
+	err := c.guest.Login(token, time.Now(), c.nc.RemoteAddr().String())
+	c.bound()
+	if err != nil {
+		c.closing = c.m.guard.On()
+		return err
+	}
+	return nil
+}
+
+// logout makes the connection a stranger's again.
+func (c *conn) logout() {
+	if c.guest.Known() {
+		c.strange = time.Now()
+	}
+	c.guest.Forget()
+	c.bound()
+}
+
 func (c *conn) hello(args [][]byte) error {
 	in, err := protocol.ParseHello(args)
 	if err != nil {
 		return err
 	}
 	if in.HasAuth {
-		return &protocol.Error{Code: protocol.ERR, Message: "AUTH: this manager has no password; connect without one"}
+		if err := c.login(in.Auth.Password); err != nil {
+			return err
+		}
 	}
 	text := func(name, value string) {
 		c.out = protocol.AppendBulkString(protocol.AppendBulkString(c.out, name), value)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/config"
 )
 
@@ -26,6 +27,8 @@ type Config struct {
 	PerAddress   int           `env:"QUOIT_MANAGER_MAX_PER_ADDRESS" envDefault:"0" help:"connections from one address; 0 is no limit: a host with many nodes and tools comes from one"`
 	Open         bool          `env:"QUOIT_ALLOW_UNAUTHENTICATED" envDefault:"false" help:"listen on an address other than loopback although nobody is authenticated"`
 	LogLevel     slog.Level    `env:"QUOIT_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error" want:"debug, info, warn or error"`
+
+	Auth auth.Config
 }
 
 // JoinMode says what happens when a node registers with a cluster that has formed.
@@ -62,7 +65,7 @@ func WriteConfigTable(w io.Writer) error { return config.WriteTable(w, Config{})
 
 // Validate checks what a type cannot, and returns all mistakes at once.
 func (c *Config) Validate() error {
-	var errs []error
+	errs := []error{c.Auth.Check(false)}
 	wrong := func(bad bool, field, want string) {
 		if bad {
 			errs = append(errs, config.Wrong(c, field, want))
@@ -70,7 +73,7 @@ func (c *Config) Validate() error {
 	}
 	port, ok := config.Port(c.Addr)
 	wrong(!ok, "Addr", "host:port, such as 127.0.0.1:7400")
-	wrong(ok && !c.Open && !config.Loopback(c.Addr), "Addr", config.Closed)
+	wrong(ok && !c.Open && !c.Auth.On() && !config.Loopback(c.Addr), "Addr", config.Closed)
 	wrong(ok && c.AdminAddr == "" && port > 65435, "AdminAddr", "host:port or off, as one hundred above the manager's port is no port")
 	wrong(c.AdminAddr != "" && c.AdminAddr != config.Off && !config.Listenable(c.AdminAddr), "AdminAddr", "host:port or off")
 	for _, host := range c.AdminHosts {

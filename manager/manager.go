@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/admin"
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/cluster"
 	"github.com/quoitdb/quoit/internal/config"
 	"github.com/quoitdb/quoit/internal/contain"
@@ -43,6 +44,7 @@ type Manager struct {
 	log    *slog.Logger
 	store  *cluster.Store
 	nodes  *registry
+	guard  *auth.Guard
 
 	updates chan *update
 	read    bell // the document is newer than the one known here
@@ -73,6 +75,9 @@ func Run(ctx context.Context, c Config, s Seams) (err error) {
 		return err
 	}
 	m := newManager(c, s)
+	if err := m.openKeys(); err != nil {
+		return err
+	}
 	// A port in use is the likeliest mistake: it is found before anything is written.
 	listener, err := listen(s.Listener, c.Addr)
 	if err != nil {
@@ -113,8 +118,22 @@ func newManager(c Config, s Seams) *Manager {
 		updates: make(chan *update),
 		read:    newBell(), plan: newBell(), doors: newBell(),
 	}
+	m.guard = auth.NewGuard("manager", nil, m.log)
 	m.known.Store(newPicture(cluster.Document{}))
 	return m
+}
+
+// openKeys loads the keys that tokens are verified with, if authentication is on.
+func (m *Manager) openKeys() error {
+	if !m.config.Auth.On() {
+		return nil
+	}
+	keys, err := auth.LoadKeys(m.config.Auth.TokenKeysFile)
+	if err != nil {
+		return fmt.Errorf("QUOIT_TOKEN_KEYS_FILE: %w", err)
+	}
+	m.guard = auth.NewGuard("manager", keys, m.log)
+	return nil
 }
 
 func listen(l net.Listener, addr string) (net.Listener, error) {
@@ -206,7 +225,7 @@ func (m *Manager) serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var parts sync.WaitGroup
-	for _, part := range []func(context.Context){m.runUpdates, m.follow, m.admit, m.reconcile} {
+	for _, part := range []func(context.Context){m.runUpdates, m.follow, m.admit, m.reconcile, m.guard.Follow} {
 		parts.Go(func() { part(ctx) })
 	}
 	m.log.Info("manager is ready", "address", l.Addr().String(), "cluster", m.document().Cluster)

@@ -51,7 +51,7 @@ func (c *conn) cluster(ctx context.Context, args [][]byte) error {
 	if _, err := change(ctx, apply); err != nil {
 		return err
 	}
-	c.m.log.Info("operator", "command", verb, "arguments", rest)
+	c.m.log.Info("operator", "command", verb, "arguments", rest, "by", c.guest.Who().Name())
 	return c.ok(nil)
 }
 

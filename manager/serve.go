@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/member"
 	"github.com/quoitdb/quoit/internal/places"
 	"github.com/quoitdb/quoit/protocol"
@@ -24,6 +25,8 @@ const (
 	idleTimeout    = 15 * time.Minute
 	// writeTimeout cuts off who does not take the replies that it asked for.
 	writeTimeout = 10 * time.Second
+	// handshakeTimeout cuts off who does not authenticate.
+	handshakeTimeout = 5 * time.Second
 	// lingerTime is how long a connection that is closed after an error is kept for
 	// the other side to read why.
 	lingerTime = 250 * time.Millisecond
@@ -140,6 +143,8 @@ type conn struct {
 	m       *Manager
 	nc      net.Conn
 	id      int64
+	guest   auth.Guest // who is there
+	strange time.Time  // since when nobody is known to be
 	parser  protocol.RequestParser
 	in, out []byte    // read and not executed; not written yet
 	begun   time.Time // when the incomplete request in the buffer began
@@ -147,7 +152,17 @@ type conn struct {
 }
 
 func newConn(m *Manager, nc net.Conn, id int64) *conn {
-	return &conn{m: m, nc: nc, id: id, parser: protocol.RequestParser{Limits: limits()}}
+	c := &conn{m: m, nc: nc, id: id, guest: m.guard.Guest(), strange: time.Now()}
+	c.bound()
+	return c
+}
+
+// bound holds a stranger's requests to what a token needs.
+func (c *conn) bound() {
+	c.parser.Limits = limits()
+	if !c.guest.Known() {
+		c.parser.Limits = auth.StrangerLimits()
+	}
 }
 
 // serve answers the connection until it ends. A request that is malformed is
@@ -158,18 +173,34 @@ func (c *conn) serve(ctx context.Context) {
 			c.m.panics.Caught(c.m.log, "a connection", p, "client", c.nc.RemoteAddr().String())
 		}
 	}()
+	defer c.guest.Forget()
 	for !c.closing {
 		if err := c.fill(); err != nil {
-			if !errors.Is(err, os.ErrDeadlineExceeded) || len(c.in) == 0 {
+			why := c.late(err)
+			if why == nil {
 				return
 			}
-			c.refuse(&protocol.Error{Code: protocol.ERR, Message: "Protocol error: the rest of the request did not come within " + requestTimeout.String()})
+			c.refuse(why)
 			break
 		}
 		c.batch(ctx)
 		c.flush()
 	}
 	c.leave()
+}
+
+// late is what the other side is told where err says that its time was up, nil where
+// there is nothing to say.
+func (c *conn) late(err error) *protocol.Error {
+	switch {
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	case !c.guest.Known():
+		return &protocol.Error{Code: protocol.NOAUTH, Message: "nobody has authenticated within " + handshakeTimeout.String() + ": AUTH with a token comes first"}
+	case len(c.in) > 0:
+		return &protocol.Error{Code: protocol.ERR, Message: "Protocol error: the rest of the request did not come within " + requestTimeout.String()}
+	}
+	return nil
 }
 
 // fill blocks until there is something new to parse.
@@ -179,6 +210,9 @@ func (c *conn) fill() error {
 		deadline = c.begun.Add(requestTimeout)
 	} else if cap(c.in) > keepBuffer {
 		c.in = nil
+	}
+	if end := c.strange.Add(handshakeTimeout); !c.guest.Known() && end.Before(deadline) {
+		deadline = end
 	}
 	if cap(c.in)-len(c.in) < readBuffer/2 {
 		c.in = slices.Grow(c.in, len(c.in)+readBuffer)
@@ -199,7 +233,7 @@ func (c *conn) batch(ctx context.Context) {
 		args, n, err := c.parser.Next(c.in[used:])
 		if err != nil {
 			if !errors.Is(err, protocol.ErrCrossProtocol) {
-				c.refuse(protocol.AsError(err))
+				c.refuse(c.orStranger(protocol.AsError(err)))
 			}
 			c.closing = true
 			return

@@ -156,10 +156,15 @@ func sharesOf(m *ring.Map, err error) map[string]float64 {
 func share(r ring.Range) float64 { return float64(r.Size()) / (1 << 32) }
 
 // info is the reply to INFO, in the form that monitoring tools know.
-func (m *Manager) info() string {
+// info is INFO, for those who see the server whole and for others.
+func (m *Manager) info(whole bool) string {
+	const server = "# Server\r\nserver_mode:manager\r\n"
+	if !whole {
+		return server
+	}
 	d := m.document()
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Server\r\nserver_mode:manager\r\n# Cluster\r\ncluster:%s\r\nepoch:%d\r\ncounter:%d\r\nnodes:%d\r\nmoves:%d\r\n",
+	fmt.Fprintf(&b, server+"# Cluster\r\ncluster:%s\r\nepoch:%d\r\ncounter:%d\r\nnodes:%d\r\nmoves:%d\r\n",
 		d.Cluster, d.Epoch, d.Counter, len(d.Nodes), len(d.Moves))
 	return b.String()
 }
@@ -168,6 +173,7 @@ func (m *Manager) writeMetrics(w io.Writer) {
 	s := m.Status()
 	fmt.Fprintf(w, "quoit_cluster_epoch %d\nquoit_cluster_document_counter %d\nquoit_cluster_document_readable %d\nquoit_cluster_moves %d\n",
 		s.Epoch, s.Counter, number(s.Trouble == ""), len(s.Moves))
+	m.guard.WriteMetrics(w)
 	fmt.Fprintf(w, "quoit_manager_connections_cut_total{why=\"panic\"} %d\n", m.panics.Load())
 	for _, n := range s.Nodes {
 		fmt.Fprintf(w, "quoit_cluster_node_up{node=%q} %d\nquoit_cluster_node_share{node=%q} %g\n", n.Address, number(n.Up), n.Address, n.Share)

@@ -221,7 +221,7 @@ func (c *conn) poked() error {
 	if c.later.over() && !c.reclaim() {
 		return errBroken
 	}
-	if c.overstayed.Swap(false) && (!c.known() || c.ended() != nil) {
+	if c.overstayed.Swap(false) && (!c.guest.Known() || c.ended() != nil) {
 		return errUnproved
 	}
 	p, since := c.phaseSince()
@@ -298,7 +298,7 @@ func (c *conn) batch() {
 			return
 		}
 		c.in.Consume(n)
-		if c.session != nil && c.in.Pending() && c.known() {
+		if c.session != nil && c.in.Pending() && c.guest.Known() {
 			c.group(args)
 		} else {
 			c.run(args)

@@ -13,13 +13,8 @@ import (
 // off, else auth.Anonymous at first. Each request is held to it by allowed, before a
 // session is made, before the key's owner is looked up, and before any look at the data.
 
-const (
-	// strangerRequest bounds a request of a connection that has proved nothing: what a
-	// token needs, and a little more.
-	strangerRequest = auth.MaxToken + 256
-	// strangerReplies is how many bytes of replies gather for it before they leave.
-	strangerReplies = 2 << 10
-)
+// strangerReplies is how many bytes of replies gather for a stranger before they leave.
+const strangerReplies = 2 << 10
 
 // errUnproved ends a connection that has not authenticated in time.
 var errUnproved = errors.New("node: nothing was proved in time")
@@ -47,24 +42,14 @@ func (c *conn) arrive() {
 // bound publishes who is on the connection, and bounds what it may send and hold: a
 // stranger next to nothing.
 func (c *conn) bound() {
-	who := c.guest.Who()
-	c.standing.Store(who)
+	c.standing.Store(c.guest.Who())
 	c.parser.Limits, c.flushAt = c.srv.limits, flushSize
 	stream := streamBuffer
-	if who.Kind() == auth.AnonymousKind {
-		c.parser.Limits, c.flushAt, stream = strangerLimits(), strangerReplies, inbox.First
+	if !c.guest.Known() {
+		c.parser.Limits, c.flushAt, stream = auth.StrangerLimits(), strangerReplies, inbox.First
 	}
 	c.in.Stream(stream)
 }
-
-// strangerLimits bound a request before AUTH.
-func strangerLimits() protocol.Limits {
-	const args = 64
-	return protocol.Limits{MaxInline: strangerRequest, MaxArgs: args, MaxKey: strangerRequest, MaxValue: strangerRequest, MaxRequest: strangerRequest}
-}
-
-// known says whether the connection has proved something, or need not.
-func (c *conn) known() bool { return c.guest.Who().Kind() != auth.AnonymousKind }
 
 // allowed says whether the request may be done; if not, it has been answered.
 func (c *conn) allowed(cmd protocol.Command, args [][]byte) bool {

@@ -489,9 +489,9 @@ func TestAStrangerHoldsNextToNothing(t *testing.T) {
 	s, i := guarded(t, soloOptions{})
 	for what, bytes := range map[string]string{
 		"a large value":        "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$100000\r\n",
-		"a long line":          "SET a " + strings.Repeat("x", 2*strangerRequest),
+		"a long line":          "SET a " + strings.Repeat("x", 2*auth.MaxToken),
 		"many arguments":       "*1000\r\n",
-		"a large value, whole": string(protocol.AppendRequestStrings(nil, "SET", "a", strings.Repeat("x", 2*strangerRequest))),
+		"a large value, whole": string(protocol.AppendRequestStrings(nil, "SET", "a", strings.Repeat("x", 2*auth.MaxToken))),
 	} {
 		c := s.dial()
 		c.send(bytes)

@@ -24,6 +24,15 @@ const (
 	tellEvery = time.Second
 )
 
+// strangerRequest bounds a request before AUTH: what a token needs, and a little more.
+const strangerRequest = MaxToken + 256
+
+// StrangerLimits bound a request of a connection that has proved nothing.
+func StrangerLimits() protocol.Limits {
+	const args = 64
+	return protocol.Limits{MaxInline: strangerRequest, MaxArgs: args, MaxKey: strangerRequest, MaxValue: strangerRequest, MaxRequest: strangerRequest}
+}
+
 // Guard is what one server knows of who may do what: the keys, what connections with the
 // same token have together, and how often it has said no. Its connections are Guests.
 type Guard struct {
@@ -80,6 +89,9 @@ func (g *Guard) stranger() *Principal {
 	return Anonymous()
 }
 
+// Known says whether the guest has proved something, or need not.
+func (c *Guest) Known() bool { return c.who.Kind() != AnonymousKind }
+
 // Who is on the connection, never nil.
 func (c *Guest) Who() *Principal { return c.who }
 
@@ -107,7 +119,7 @@ func (c *Guest) Authorize(now int64, cmd protocol.Command, args [][]byte) *proto
 // or does not count any more, is not told what.
 func (c *Guest) OrStranger(now int64, err *protocol.Error) *protocol.Error {
 	stranger := c.who.Ended(now)
-	if c.who.Kind() == AnonymousKind {
+	if !c.Known() {
 		stranger = errAnonymous
 	}
 	if stranger == nil {
