@@ -74,7 +74,7 @@ func defaultOptions() options {
 func WithDialer(d Dialer) Option { return func(o *options) { o.dialer = d } }
 
 // WithDialTimeout bounds one attempt to open a connection, until it is authenticated
-// where there is a token, and before that the source of tokens (default 5 s).
+// where there is a token (default 5 s).
 func WithDialTimeout(d time.Duration) Option { return func(o *options) { o.dialTimeout = d } }
 
 // WithConnections sets how many connections to each node are shared by all

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/quoitdb/quoit/protocol"
 )
@@ -11,8 +12,7 @@ import (
 // WithToken has every connection, those of watches too, begin with AUTH and a token
 // from source: nothing else is sent before the node has taken it. source is asked for
 // each connection that is opened, so a token that is about to expire may be another one
-// then; it has as long as a connection has to open, and may be called by several
-// goroutines at once.
+// then; it has half a minute, and may be called by several goroutines at once.
 //
 // Where a node says that the token of an open connection is not valid any more, the
 // request is sent once again, over a new connection with a token that source gives then,
@@ -40,7 +40,7 @@ func (e *environment) nextToken(ctx context.Context) (string, error) {
 	if e.token == nil {
 		return "", nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.dialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, tokenTime)
 	defer cancel()
 	token, err := e.token(ctx)
 	if err == nil && token == "" {
@@ -52,8 +52,12 @@ func (e *environment) nextToken(ctx context.Context) (string, error) {
 	return token, nil
 }
 
-// authReply bounds what a node may say to AUTH.
-const authReply = 4 << 10
+const (
+	// tokenTime is how long a source has for a token: it may have to ask a server.
+	tokenTime = 30 * time.Second
+	// authReply bounds what a node may say to AUTH.
+	authReply = 4 << 10
+)
 
 // authenticate says AUTH on a new connection and waits for the answer.
 func (n *node) authenticate(ctx context.Context, stream Conn, token string) error {

@@ -6,13 +6,14 @@
 //	GOOS=js GOARCH=wasm go build -trimpath -ldflags="-s -w" ./wasmclient
 //
 // It is started by quoit.js, which names a global variable in an environment variable
-// and removes it at once. There it finds an object with three functions, which it calls
+// and removes it at once. There it finds an object with four functions, which it calls
 //
 //	ready(api)                       once, with what quoit.js may call
 //	settle(call, status, bytes)      for each call, once
 //	emit(database, event, bytes)     for what concerns no call
+//	token(source, ask)               for each connection that wants a token
 //
-// and api has call, calls, cancel, place, stats, online, sleep and wake. Calls come from the page's event
+// and api has call, calls, cancel, answer, place, stats, online, sleep and wake. Calls come from the page's event
 // loop and return at once; whatever takes time has a goroutine of its own.
 package main
 

@@ -12,10 +12,11 @@ import (
 type page struct {
 	web          *browser
 	settle, emit js.Value
+	token        js.Value
 }
 
 func newPage(web *browser, script js.Value) *page {
-	return &page{web: web, settle: script.Get("settle"), emit: script.Get("emit")}
+	return &page{web: web, settle: script.Get("settle"), emit: script.Get("emit"), token: script.Get("token")}
 }
 
 // Settle ends a call.
@@ -27,6 +28,9 @@ func (p *page) Settle(call uint32, s border.Status, payload []byte) {
 func (p *page) Emit(database uint32, e border.Event, payload []byte) {
 	p.emit.Invoke(database, int(e), p.web.toJS(payload))
 }
+
+// Token asks for a token.
+func (p *page) Token(source, ask uint32) { p.token.Invoke(source, ask) }
 
 // api is what quoit.js may call. Its functions live as long as the page does; those
 // that quoit.js makes for itself, one for each call, it keeps to itself.
@@ -52,6 +56,10 @@ func (p *page) api(b *border.Border) js.Value {
 	})
 	expose("cancel", func(args []js.Value) any {
 		b.Cancel(number(args[0]))
+		return true
+	})
+	expose("answer", func(args []js.Value) any {
+		b.Answer(number(args[0]), string(p.web.toGo(args[1])), string(p.web.toGo(args[2])))
 		return true
 	})
 	expose("place", func(args []js.Value) any {

@@ -83,6 +83,13 @@ export interface ConnectOptions<D extends As = "bytes"> extends CallOptions {
    * publishes a WebSocket endpoint, and through the gateway where it has none or it
    * cannot be reached; `"gateway"` always takes the gateway. */
   prefer?: "direct" | "gateway";
+  /** A token that says what the page may do, where the cluster asks for one; or a function that
+   * gives one. The function is called for each connection that is opened, so also when a token has
+   * expired: it should then give a new one, and has 30 seconds. What waits for a connection, calls
+   * and watches, goes on with it. It is never part of a URL, nor of an error.
+   *
+   * Without one such a cluster answers with an {@link UnauthenticatedError}. */
+  token?: string | (() => string | Promise<string>);
   /** How many connections to each node the calls share: 1 (the default) to 8. */
   connections?: number;
   /** Where quoit.wasm and wasm_exec.js are; the folder of quoit.js if not given. Only the
@@ -397,7 +404,7 @@ export interface Route {
 /** What an error is about. Programs branch on this, or on the class. */
 export type Code =
   | "NOT_FOUND" | "EXISTS" | "VERSION_CONFLICT" | "OUTCOME_UNKNOWN" | "UNAVAILABLE" | "TIMEOUT" | "ABORTED" | "CLOSED"
-  | "PARTIAL" | "ARGUMENT" | "NOT_TEXT" | "UNSAFE_INTEGER" | "SERVER" | "PROTOCOL" | "LOAD" | "CRASHED";
+  | "PARTIAL" | "ARGUMENT" | "NOT_TEXT" | "UNSAFE_INTEGER" | "SERVER" | "NOAUTH" | "NOPERM" | "PROTOCOL" | "LOAD" | "CRASHED";
 
 /** What every rejected promise has. `message` is for people and may change. */
 export class QuoitError extends Error {
@@ -448,9 +455,14 @@ export class UnsafeIntegerError extends QuoitError {
 }
 /** A node answered with an error that sending again does not help. */
 export class ServerError extends QuoitError {
-  /** The first word of the answer: `ERR`, `WRONGTYPE`, `TOOLARGE`, `READONLY`, `NOPERM`, `NOAUTH`, … */
+  /** The first word of the answer: `ERR`, `WRONGTYPE`, `TOOLARGE`, `READONLY`, … */
   readonly serverCode: string;
 }
+/** The cluster asks for a token and there is none, or it does not take the one there is. The
+ * message says why. (`code` is `"NOAUTH"`.) */
+export class UnauthenticatedError extends ServerError {}
+/** The token does not allow this. (`code` is `"NOPERM"`.) */
+export class ForbiddenError extends ServerError {}
 /** What came is not an answer to what was asked: it speaks another version, or is no node. */
 export class ProtocolError extends QuoitError {}
 /** The client could not be loaded: quoit.wasm or wasm_exec.js are missing, of another version

@@ -5,7 +5,7 @@
 // iterators to what are messages there, and has no opinion of its own: see the package
 // comment of wasmclient/border for the messages.
 
-const BORDER = 1; // the version of the messages
+const BORDER = 2; // the version of the messages
 
 const OP = {
   open: 1, close: 2, get: 3, getVersion: 4, mget: 5, exists: 6, put: 7, mput: 8, swap: 9, delete: 10, increment: 11, append: 12,
@@ -46,6 +46,8 @@ export class ArgumentError extends QuoitError {}
 export class NotTextError extends QuoitError {}
 export class UnsafeIntegerError extends QuoitError {}
 export class ServerError extends QuoitError {}
+export class UnauthenticatedError extends ServerError {}
+export class ForbiddenError extends ServerError {}
 export class ProtocolError extends QuoitError {}
 export class LoadError extends QuoitError {}
 export class CrashedError extends QuoitError {}
@@ -53,7 +55,8 @@ export class CrashedError extends QuoitError {}
 const CLASSES = {
   NOT_FOUND: NotFoundError, EXISTS: ExistsError, VERSION_CONFLICT: VersionConflictError, OUTCOME_UNKNOWN: OutcomeUnknownError,
   UNAVAILABLE: UnavailableError, TIMEOUT: TimeoutError, ABORTED: AbortedError, CLOSED: ClosedError, PARTIAL: PartialError,
-  ARGUMENT: ArgumentError, NOT_TEXT: NotTextError, UNSAFE_INTEGER: UnsafeIntegerError, SERVER: ServerError, PROTOCOL: ProtocolError,
+  ARGUMENT: ArgumentError, NOT_TEXT: NotTextError, UNSAFE_INTEGER: UnsafeIntegerError, SERVER: ServerError, NOAUTH: UnauthenticatedError,
+  NOPERM: ForbiddenError, PROTOCOL: ProtocolError,
   LOAD: LoadError, CRASHED: CrashedError,
 };
 
@@ -226,6 +229,8 @@ class Core {
   constructor() {
     this.calls = new Map(); // by number: { resolve, reject, decode, database, release }
     this.databases = new Map(); // by handle
+    this.tokens = new Map(); // functions that give them, by number
+    this.lastTokens = 0;
     this.lastCall = 0;
     this.crashed = null;
     this.waiting = null; // a Writer with the calls of this turn of the event loop
@@ -308,6 +313,15 @@ class Core {
     if (database) queueMicrotask(() => database.event(EVENT[event], payload));
   }
 
+  // token is called by quoit.wasm for each connection that is opened, and must not throw.
+  token(source, ask) {
+    const answer = (token, problem) => { if (!this.crashed) this.api.answer(ask, encoder.encode(token), encoder.encode(problem)); };
+    Promise.resolve().then(() => this.tokens.get(source)?.()).then(
+      (token) => typeof token === "string" && token !== "" ? answer(token, "") : answer("", `it gave ${token === "" ? "an empty string" : token === null ? "null" : typeof token} and no token`),
+      (error) => answer("", String(error?.message ?? error) || "it was rejected"),
+    );
+  }
+
   // crash is the end of quoit.wasm: everything that waits is told.
   crash(why) {
     this.crashed = problem("CRASHED", `the client has ended because of a fault in it: ${why}`);
@@ -328,7 +342,7 @@ function readError(r, signal) {
   else if (causeCode) cause = problem(causeCode, message, { node });
   if (code === "ABORTED" && signal) cause = signal.reason;
   const more = {};
-  if (code === "SERVER") more.serverCode = serverCode;
+  if (code === "SERVER" || code === "NOAUTH" || code === "NOPERM") more.serverCode = serverCode;
   if (code === "VERSION_CONFLICT") more.current = current;
   return problem(code, message, { node, cause }, more);
 }
@@ -359,7 +373,7 @@ async function start(assets) {
   const name = `quoit:${Math.random()}`;
   go.env = { QUOIT_PAGE: name };
   const ready = new Promise((resolve) => {
-    globalThis[name] = { ready: resolve, settle: (...a) => core.settle(...a), emit: (...a) => core.emit(...a) };
+    globalThis[name] = { ready: resolve, settle: (...a) => core.settle(...a), emit: (...a) => core.emit(...a), token: (...a) => core.token(...a) };
   });
   const ended = go.run(module.instance);
   delete globalThis[name];
@@ -421,13 +435,14 @@ class Database extends EventTarget {
   #connected = true;
   #closing = null;
   #listeners = new Map(); // of "route": listener -> how often it was added
-  constructor(core, handle, topology, as, timeout) {
+  constructor(core, handle, topology, as, timeout, tokens) {
     super();
     this.#core = core;
     this.#as = as;
     this.#timeout = timeout;
     this.#topology = topology;
-    this.handle = handle; // this and ended are for this file, and not in quoit.d.ts
+    this.handle = handle; // this, tokens and ended are for this file, and not in quoit.d.ts
+    this.tokens = tokens;
     this.ended = false;
   }
 
@@ -611,6 +626,7 @@ class Database extends EventTarget {
       });
       this.end(null);
       this.#core.databases.delete(this.handle);
+      this.#core.tokens.delete(this.tokens);
     }
     return this.#closing;
   }
@@ -787,10 +803,11 @@ export async function connect(url, options) {
   if (options === undefined && url !== null && typeof url === "object" && !(url instanceof URL) && !Array.isArray(url)) [url, options] = [undefined, url];
   options ??= {};
   if (typeof options !== "object") throw wrong("options must be an object");
-  const { signal, timeout, callTimeout, prefer = "direct", connections = 1, assets = new URL(".", import.meta.url) } = options;
+  const { signal, timeout, callTimeout, prefer = "direct", connections = 1, token, assets = new URL(".", import.meta.url) } = options;
   const as = asOf(options.as, "bytes"), gateways = gatewaysOf(url).map((base) => encoder.encode(base));
   if (prefer !== "direct" && prefer !== "gateway") throw wrong(`prefer takes "direct" or "gateway", not ${String(prefer)}`);
   if (!(Number.isInteger(connections) && connections >= 1 && connections <= 8)) throw wrong("connections takes 1 to 8");
+  if (token !== undefined && typeof token !== "function" && !(typeof token === "string" && token !== "")) throw wrong("token must be a string that is not empty, or a function that gives one");
   if (callTimeout !== undefined) milliseconds(callTimeout, "callTimeout", Number.MIN_VALUE);
   if (timeout !== undefined) milliseconds(timeout, "timeout", Number.MIN_VALUE);
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrong("signal must be an AbortSignal");
@@ -798,11 +815,16 @@ export async function connect(url, options) {
   const began = performance.now();
   const core = await within(load(new URL(assets, globalThis.location?.href)), signal, timeout);
   const left = timeout === undefined ? {} : { timeout: Math.max(timeout - (performance.now() - began), 0.001) };
-  return core.call(null, OP.open, { signal, ...left }, (w) => w.list(gateways).u8(prefer === "direct" ? 1 : 0).u32(connections), (r) => {
+  let source = 0;
+  if (token !== undefined) core.tokens.set(source = ++core.lastTokens, typeof token === "function" ? token : () => token);
+  return core.call(null, OP.open, { signal, ...left }, (w) => w.list(gateways).u8(prefer === "direct" ? 1 : 0).u32(connections).u32(source), (r) => {
     const handle = r.u32();
-    const database = new Database(core, handle, readTopology(r), as, callTimeout);
+    const database = new Database(core, handle, readTopology(r), as, callTimeout, source);
     core.databases.set(handle, database);
     return database;
+  }).catch((error) => {
+    core.tokens.delete(source);
+    throw error;
   });
 }
 

@@ -68,6 +68,8 @@ const (
 type Page interface {
 	Settle(call uint32, s Status, payload []byte)
 	Emit(database uint32, e Event, payload []byte)
+	// Token asks for a token; Border.Answer takes it under the number of the question.
+	Token(source, ask uint32)
 }
 
 // Border has the databases of a page. Its methods return at once.
@@ -78,13 +80,15 @@ type Border struct {
 	mu        sync.Mutex
 	calls     map[uint32]context.CancelFunc // under way
 	databases map[uint32]*database
-	lastOpen  uint32        // the number of the newest database
-	awake     chan struct{} // closed while the page is not put away
+	asks      map[uint32]chan tokenAnswer // questions to the page
+	lastOpen  uint32                      // the number of the newest database
+	lastAsk   uint32                      // and that of the newest question
+	awake     chan struct{}               // closed while the page is not put away
 }
 
 // New makes one without databases.
 func New(page Page, network Network) *Border {
-	b := &Border{page: page, network: network, calls: make(map[uint32]context.CancelFunc), databases: make(map[uint32]*database), awake: make(chan struct{})}
+	b := &Border{page: page, network: network, calls: make(map[uint32]context.CancelFunc), databases: make(map[uint32]*database), asks: make(map[uint32]chan tokenAnswer), awake: make(chan struct{})}
 	close(b.awake)
 	return b
 }

@@ -37,6 +37,12 @@ type world struct {
 	topology ring.Topology
 	feeds    []*fakeSocket
 	lastCall uint32
+
+	tokens uint32          // the page's source; 0: none
+	purse  []tokenAnswer   // what it answers, the last one again and again
+	asked  int             // how often it was asked
+	good   map[string]bool // tokens that gateways and nodes take; nil: everybody may in
+	first  []string        // the first message of each feed, and request of each connection to a node
 }
 
 type answer struct {
@@ -111,7 +117,7 @@ func (w *world) open(straight bool, gateways ...string) uint32 {
 	for _, g := range gateways {
 		fields = appendBytes(fields, g)
 	}
-	status, r := w.call(opOpen, 0, appendU32(appendFlag(fields, straight), 1), nil)
+	status, r := w.call(opOpen, 0, appendU32(appendU32(appendFlag(fields, straight), 1), w.tokens), nil)
 	if status != OK {
 		w.t.Fatalf("open: %s", text(r))
 	}
@@ -145,19 +151,66 @@ func (w *world) dial(_ context.Context, url string) (Socket, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !w.mute[url] {
-			s.messages <- text
-		}
-		_ = there.Close()
+		go w.greet(s, there, text, w.mute[url])
 		return s, nil
 	}
 	go w.serve(there)
 	return s, nil
 }
 
+// greet is a gateway's /v1/cluster.
+func (w *world) greet(s *fakeSocket, there net.Conn, topology []byte, mute bool) {
+	defer func() { _ = there.Close() }()
+	b := make([]byte, 4096)
+	n, err := there.Read(b)
+	if err != nil {
+		return
+	}
+	w.mu.Lock()
+	first := requestIn(b[:n])
+	w.first = append(w.first, strings.Join(first, " "))
+	welcome := w.good == nil || first[0] == "AUTH" && w.good[first[1]]
+	w.mu.Unlock()
+	switch {
+	case !welcome:
+		s.mu.Lock()
+		s.end = &CloseError{Code: closeUnauthenticated, Reason: "a sentence"}
+		s.mu.Unlock()
+		_ = s.Close()
+	case !mute:
+		s.messages <- topology
+	}
+}
+
+func requestIn(b []byte) []string {
+	args, _, err := (&protocol.RequestParser{Limits: protocol.DefaultLimits()}).Next(b)
+	if err != nil || len(args) == 0 {
+		return []string{"nonsense"}
+	}
+	var words []string
+	for _, a := range args {
+		words = append(words, string(a))
+	}
+	return words
+}
+
+// Token is the page's.
+func (w *world) Token(source, ask uint32) {
+	w.mu.Lock()
+	a := tokenAnswer{problem: "no such source"}
+	if w.asked++; source == w.tokens && len(w.purse) > 0 {
+		if a = w.purse[0]; len(w.purse) > 1 {
+			w.purse = w.purse[1:]
+		}
+	}
+	w.mu.Unlock()
+	go w.border.Answer(ask, a.token, a.problem)
+}
+
 // serve is the node.
 func (w *world) serve(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
+	shown := ""
 	buf, parser := []byte(nil), protocol.RequestParser{Limits: protocol.DefaultLimits()}
 	chunk := make([]byte, 4096)
 	for {
@@ -171,12 +224,34 @@ func (w *world) serve(conn net.Conn) {
 			if err != nil || used == 0 {
 				break
 			}
-			if _, err := conn.Write(w.execute(args)); err != nil {
+			if _, err := conn.Write(w.answer(&shown, args)); err != nil {
 				return
 			}
 			buf = buf[used:]
 		}
 	}
+}
+
+// answer is execute for who has shown a good token.
+func (w *world) answer(shown *string, args [][]byte) []byte {
+	w.mu.Lock()
+	auth := string(args[0]) == "AUTH"
+	if auth {
+		*shown = string(args[1])
+	}
+	good := w.good == nil || w.good[*shown]
+	w.mu.Unlock()
+	switch {
+	case !good && auth:
+		return []byte("-NOAUTH not valid here\r\n")
+	case !good:
+		return []byte("-NOAUTH a sentence of the node\r\n")
+	case auth:
+		return []byte("+OK\r\n")
+	case strings.HasPrefix(string(args[len(args)-1]), "not:"):
+		return []byte("-NOPERM not this key\r\n")
+	}
+	return w.execute(args)
 }
 
 func (w *world) execute(args [][]byte) []byte {
@@ -204,6 +279,9 @@ type fakeSocket struct {
 	messages chan []byte
 	once     sync.Once
 	ended    chan struct{}
+
+	mu  sync.Mutex
+	end *CloseError // how it ends; nil: as a gateway that stops
 }
 
 func (s *fakeSocket) Message() ([]byte, error) {
@@ -211,6 +289,11 @@ func (s *fakeSocket) Message() ([]byte, error) {
 	case m := <-s.messages:
 		return m, nil
 	case <-s.ended:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.end != nil {
+			return nil, s.end
+		}
 		return nil, &CloseError{Code: 4000, Reason: "the gateway is stopping"}
 	}
 }
@@ -326,7 +409,7 @@ func TestWhatIsNoRequest(t *testing.T) {
 			"a length of 4 GiB":     {opGet, db, []byte{255, 255, 255, 255}, "UNAVAILABLE"},
 			"a list of 4 Gi":        {opMGet, db, []byte{255, 255, 255, 255}, "UNAVAILABLE"},
 			"pairs, 4 Gi of them":   {opMPut, db, append(make([]byte, 9), 255, 255, 255, 255), "UNAVAILABLE"},
-			"no gateway":            {opOpen, 0, make([]byte, 9), "ARGUMENT"},
+			"no gateway":            {opOpen, 0, make([]byte, 13), "ARGUMENT"},
 			"a node that is nobody": {opPing, db, appendBytes(nil, "10.9.9.9:1"), "ARGUMENT"},
 			"a stream that is not":  {opNext, db, appendU32(nil, 99), "CLOSED"},
 			"a panic":               {opPanic, db, nil, "CRASHED"},
@@ -393,7 +476,7 @@ func TestTheOnlyGatewayTellsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.mute = map[string]bool{"ws://g1/v1/cluster": true}
-		_, c := w.begin(opOpen, 0, appendU32(appendFlag(appendBytes(appendU32(nil, 1), "ws://g1/"), true), 1), nil)
+		_, c := w.begin(opOpen, 0, appendU32(appendU32(appendFlag(appendBytes(appendU32(nil, 1), "ws://g1/"), true), 1), 0), nil)
 		if a := <-c; a.status != Failed || !strings.Contains(text(&reader{rest: a.payload}), "ws://g1/ takes connections and gives no topology") {
 			t.Errorf("status %d: %s", a.status, text(&reader{rest: a.payload}))
 		}
@@ -458,7 +541,7 @@ func TestACancelledCallIsSettled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.away["g1"] = true
-		id, c := w.begin(opOpen, 0, appendU32(appendFlag(appendBytes(appendU32(nil, 1), "ws://g1/"), true), 1), nil)
+		id, c := w.begin(opOpen, 0, appendU32(appendU32(appendFlag(appendBytes(appendU32(nil, 1), "ws://g1/"), true), 1), 0), nil)
 		synctest.Wait()
 		w.border.Cancel(id)
 		w.border.Cancel(id + 1)

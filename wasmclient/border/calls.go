@@ -12,7 +12,7 @@ import (
 type operation uint8
 
 const (
-	opOpen       operation = iota + 1 // list gateways, flag straight, u32 connections -> u32 database, topology
+	opOpen       operation = iota + 1 // list gateways, flag straight, u32 connections, u32 source of tokens (0: none) -> u32 database, topology
 	opClose                           //
 	opGet                             // bytes key -> the value
 	opGetVersion                      // bytes key -> u64 version, then the value

@@ -15,6 +15,7 @@ import (
 type database struct {
 	border *Border
 	handle uint32
+	tokens uint32 // the page's source of them, 0: none
 	client *client.Client
 	feed   *feed
 	dialer *dialer
@@ -33,7 +34,7 @@ type database struct {
 const mostConnections = 8
 
 func open(ctx context.Context, j *job) ([]byte, error) {
-	gateways, straight, connections := j.list(), j.flag(), int(j.u32())
+	gateways, straight, connections, tokens := j.list(), j.flag(), int(j.u32()), j.u32()
 	if err := j.end(); err != nil {
 		return nil, err
 	}
@@ -41,13 +42,19 @@ func open(ctx context.Context, j *job) ([]byte, error) {
 		return nil, &argumentError{text: "connect needs a gateway, and 1 to 8 connections"}
 	}
 	run, cancel := context.WithCancel(context.Background())
-	db := &database{border: j.border, ctx: run, cancel: cancel, streams: make(map[uint32]*stream)}
+	db := &database{border: j.border, tokens: tokens, ctx: run, cancel: cancel, streams: make(map[uint32]*stream)}
 	db.feed = newFeed(db, gateways)
 	db.dialer = newDialer(db, straight)
 	db.spawn(func() { db.feed.run(run) })
+	options := []client.Option{
+		client.WithSource(db.feed.newest), client.WithDialer(db.dialer.dial),
+		client.WithEndpoints(db.dialer.way), client.WithConnections(connections),
+	}
+	if tokens != 0 {
+		options = append(options, client.WithToken(db.token))
+	}
 	var err error
-	db.client, err = client.Open(ctx, nil, client.WithSource(db.feed.newest), client.WithDialer(db.dialer.dial),
-		client.WithEndpoints(db.dialer.way), client.WithConnections(connections))
+	db.client, err = client.Open(ctx, nil, options...)
 	if err != nil {
 		cancel()
 		db.running.Wait()
@@ -57,6 +64,11 @@ func open(ctx context.Context, j *job) ([]byte, error) {
 	first := db.client.Topology()
 	db.spawn(func() { db.follow(first) })
 	return appendTopology(appendU32(nil, db.handle), first)
+}
+
+// token is for client.WithToken.
+func (db *database) token(ctx context.Context) (string, error) {
+	return db.border.token(ctx, db.tokens)
 }
 
 // spawn runs something until close waits for it. A panic in it is an event.

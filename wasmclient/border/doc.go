@@ -26,4 +26,4 @@
 package border
 
 // Version is that of the messages.
-const Version = 1
+const Version = 2

@@ -33,6 +33,8 @@ func codes() []struct {
 		{client.ErrClosed, "CLOSED"},
 		{context.DeadlineExceeded, "TIMEOUT"},
 		{context.Canceled, "ABORTED"},
+		{client.ErrUnauthenticated, "NOAUTH"},
+		{client.ErrForbidden, "NOPERM"},
 	}
 }
 

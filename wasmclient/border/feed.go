@@ -72,6 +72,12 @@ func (f *feed) run(ctx context.Context) {
 // follow takes topologies from one connection until it ends, and reports whether there
 // was one.
 func (f *feed) follow(ctx context.Context) (got bool, err error) {
+	var token string
+	if f.db.tokens != 0 {
+		if token, err = f.db.token(ctx); err != nil {
+			return false, err
+		}
+	}
 	dialling, cancel := context.WithTimeout(ctx, feedTime)
 	defer cancel()
 	s, err := f.db.border.connect(dialling, f.gateway()+"v1/cluster")
@@ -83,13 +89,16 @@ func (f *feed) follow(ctx context.Context) (got bool, err error) {
 	defer f.hangUp(s)
 	late := time.AfterFunc(feedTime, func() { _ = s.Close() })
 	defer late.Stop()
+	if _, err := s.Write(f.introduce(token)); err != nil {
+		return false, f.refusal(err)
+	}
 	for {
 		text, err := s.Message()
 		switch {
 		case err != nil && !got && !late.Stop():
 			return false, errors.New(f.gateway() + " takes connections and gives no topology: it does not reach the cluster")
 		case err != nil:
-			return got, err
+			return got, f.refusal(err)
 		}
 		late.Stop()
 		t, err := ring.ParseTopology(text)
