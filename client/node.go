@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -250,8 +249,14 @@ func (n *node) gone() bool { return len(n.links())+len(n.left()) == 0 }
 func (n *node) left() []*link {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.leaving = slices.DeleteFunc(n.leaving, (*link).ended)
-	return slices.Clone(n.leaving)
+	var still []*link
+	for _, l := range n.leaving {
+		if !l.ended() {
+			still = append(still, l)
+		}
+	}
+	n.leaving = still
+	return still
 }
 
 // point changes what is dialled from now on.

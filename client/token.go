@@ -77,7 +77,9 @@ func (n *node) authenticate(ctx context.Context, stream Conn, token string) erro
 	if refusal.Code == protocol.ERR {
 		return nil // nobody is authenticated there, or it will say more at the first request
 	}
-	refusal.Message = strings.ReplaceAll(refusal.Message, token, "(the token)")
+	if strings.Contains(refusal.Message, token) {
+		refusal.Message = "the token is not taken (the reason that was given repeats it)"
+	}
 	return serverError(n, refusal)
 }
 

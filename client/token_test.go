@@ -150,7 +150,7 @@ func TestATokenThatIsNotTakenIsAnErrorAtOnce(t *testing.T) {
 		wantIs(t, err, ErrUnauthenticated)
 		mute(t, err)
 		var e *ServerError
-		if !errors.As(err, &e) || !strings.Contains(e.Message, "not valid here: (the token)") {
+		if !errors.As(err, &e) || !strings.Contains(e.Message, "the token is not taken") {
 			t.Errorf("got %v", err)
 		}
 		if d := time.Since(start); d != 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/quoitdb/quoit/internal/inbox"
+	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -23,6 +24,7 @@ import (
 // them, it waits, and so does the node.
 type channel struct {
 	*socket
+	bearer
 	node    net.Conn
 	address string
 
@@ -67,9 +69,9 @@ func (g *Gateway) serveNode(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the node does not answer", http.StatusBadGateway)
 		return
 	}
-	s := g.accept(w, r, int64(g.config.Limits.Message))
+	s := g.accept(w, r, g.messageLimit(int64(g.config.Limits.Message)))
 	if s == nil {
-		_ = node.Close()
+		_ = tlsconf.Cut(node)
 		return
 	}
 	g.newChannel(s, node, address).enter()
@@ -91,12 +93,24 @@ func (g *Gateway) noSuchNode(w http.ResponseWriter) {
 
 func (g *Gateway) newChannel(s *socket, node net.Conn, address string) *channel {
 	c := &channel{socket: s, node: node, address: address}
-	c.parser.Limits = g.limits
+	c.begin(g)
+	c.allow()
 	c.in, c.from = inbox.NewBuffer(&g.budget, channelBuffer, streamBuffer), inbox.NewBuffer(&g.budget, channelBuffer, streamBuffer)
 	c.due.init()
 	c.reader.mark(g.clock, idle)
 	c.active.Store(g.clock.coarse())
 	return c
+}
+
+// allow sets how much a client may send at once: a stranger little.
+func (c *channel) allow() {
+	c.parser.Limits = c.gw.limits
+	if !c.known() {
+		c.parser.Limits = strangerLimits()
+		c.ws.SetReadLimit(strangerMessage)
+		return
+	}
+	c.ws.SetReadLimit(int64(c.gw.config.Limits.Message))
 }
 
 // enter lets the channel be served by goroutines of its own: that of the request has
@@ -105,7 +119,7 @@ func (c *channel) enter() {
 	if !c.gw.roster.enter(c) {
 		c.drain()
 		c.finish()
-		_ = c.node.Close()
+		_ = tlsconf.Cut(c.node)
 		return
 	}
 	go c.run()
@@ -117,6 +131,7 @@ func (c *channel) run() {
 	defer c.finish()
 	c.gw.stats.channels.Add(1)
 	defer func() {
+		c.depart()
 		c.gw.stats.channels.Add(-1)
 		if c.watches {
 			c.gw.stats.watching.Add(-1)
@@ -137,7 +152,7 @@ func (c *channel) recovered() {
 		c.gw.stats.panics.Caught(c.gw.log, "a channel", p, "node", c.address)
 		c.cutOff()
 	}
-	_ = c.node.Close()
+	_ = tlsconf.Cut(c.node)
 	c.due.close()
 }
 
@@ -159,20 +174,6 @@ func (c *channel) requests() {
 		c.gw.stats.messagesIn.Add(1)
 		if !c.take(message) {
 			c.leftOver()
-			return
-		}
-	}
-}
-
-// leftOver reads on when nothing more is passed on, so that the handshake of the
-// end is seen.
-func (c *channel) leftOver() {
-	for {
-		_, message, err := c.ws.Reader(context.Background())
-		if err != nil {
-			return
-		}
-		if _, err := io.Copy(io.Discard, message); err != nil {
 			return
 		}
 	}
@@ -242,22 +243,33 @@ func (c *channel) pass() bool {
 			continue
 		}
 		cmd, refusal := c.look(args)
-		begins := cmd == protocol.CmdWatch && !c.watches
-		if refusal == nil && array && !begins {
+		if refusal == nil && array && !c.decides(cmd) {
 			requests++
 			continue
 		}
-		if !c.send(c.in.Between(from, begin), requests) || !c.apart(begins, refusal, args) {
+		if !c.send(c.in.Between(from, begin), requests) || !c.apart(cmd, refusal, args) {
 			return false
 		}
 		from, requests = c.in.Offset(), 0
 	}
 }
 
+// decides says whether a request decides how those behind it are taken: the first WATCH,
+// and what makes the connection somebody's, or nobody's.
+func (c *channel) decides(cmd protocol.Command) bool {
+	switch cmd {
+	case protocol.CmdWatch:
+		return !c.watches
+	case protocol.CmdAuth, protocol.CmdHello, protocol.CmdReset:
+		return c.gw.asks() && !c.watches
+	}
+	return false
+}
+
 // apart is for what does not go to the node as it came: a request that is refused,
-// one that was written as a line, which goes on as an array, and the first WATCH,
-// which begins the watching.
-func (c *channel) apart(begins bool, refusal *protocol.Error, args [][]byte) bool {
+// one that was written as a line, which goes on as an array, and one that decides how
+// those behind it are taken.
+func (c *channel) apart(cmd protocol.Command, refusal *protocol.Error, args [][]byte) bool {
 	if refusal != nil {
 		return c.refuse(refusal)
 	}
@@ -265,22 +277,65 @@ func (c *channel) apart(begins bool, refusal *protocol.Error, args [][]byte) boo
 	for _, arg := range args {
 		line = protocol.AppendBulk(line, arg)
 	}
-	if begins {
-		return c.beginWatch(line)
+	if !c.decides(cmd) {
+		return c.send(line, 1)
 	}
-	return c.send(line, 1)
+	switch cmd {
+	case protocol.CmdWatch:
+		return c.beginWatch(line)
+	case protocol.CmdReset:
+		if !c.send(line, 1) {
+			return false
+		}
+		c.forget()
+		c.allow()
+		return true
+	}
+	token, err := tokenOf(cmd, args)
+	if err != nil || token == nil {
+		return c.send(line, 1) // the node says what is wrong with it
+	}
+	return c.authenticate(line, token)
+}
+
+// authenticate passes a token on that is good here, and waits for what the node says to
+// it: until it has taken one nothing else goes through.
+func (c *channel) authenticate(request, token []byte) bool {
+	who, refusal := c.check(token, c.nc.RemoteAddr().String())
+	if refusal != nil {
+		if c.refuse(refusal) {
+			c.leave(closeFor(refusal), short(refusal))
+		}
+		return false
+	}
+	if !c.due.await(awaitsAuth) || !c.ask(request) {
+		who.share.Leave()
+		return false
+	}
+	switch c.due.verdict() {
+	case '+', '*':
+		c.adopt(who)
+		c.allow()
+		return true
+	case 0:
+		who.share.Leave()
+		return false
+	}
+	who.share.Leave()
+	return true // the node has said why, and closes the connection
 }
 
 // beginWatch passes the first WATCH on and waits for what the node says to it: that
 // decides what the requests behind it are answered with, replies or pushes.
 func (c *channel) beginWatch(request []byte) bool {
-	if !c.due.expectWatch() || !c.ask(request) || !c.due.verdict() {
+	if !c.due.await(awaitsWatch) || !c.ask(request) {
 		return false
 	}
-	if c.watches = c.due.watches(); c.watches {
+	verdict := c.due.verdict()
+	if c.watches = verdict == '*'; c.watches {
 		c.gw.stats.watching.Add(1)
 	}
-	return true
+	return verdict != 0
 }
 
 // look says which command a request is, and why it is not passed on, nil if it is. A
@@ -290,6 +345,11 @@ func (c *channel) look(args [][]byte) (protocol.Command, *protocol.Error) {
 	cmd, refusal := c.gw.look(args)
 	if cmd == protocol.CmdQuit {
 		c.quit.Store(true)
+	}
+	if refusal != nil {
+		refusal = c.orStranger(refusal)
+	} else {
+		refusal = c.denies(cmd, args)
 	}
 	switch {
 	case !c.watches:
@@ -340,7 +400,7 @@ func (c *channel) broken(err error) bool {
 		c.end(CloseProtocol, "that is HTTP")
 		return false
 	}
-	if c.refuse(protocol.AsError(err)) {
+	if c.refuse(c.orStranger(protocol.AsError(err))) {
 		c.leave(CloseProtocol, "what came is no request")
 	}
 	return false
@@ -385,6 +445,10 @@ func (c *channel) nodeGone() {
 	}
 	if !c.over() {
 		c.gw.stats.cutNode.Add(1)
+	}
+	if !c.known() || c.lapsed() != nil {
+		c.end(CloseUnauthenticated, "the node wants a token, or another one")
+		return
 	}
 	c.end(CloseNode, "the node has closed the connection")
 }
@@ -460,6 +524,10 @@ func (c *channel) sweep() {
 	w, quiet := c.writer.read()
 	quiet = max(quiet, c.active.Load())
 	owes := c.due.owes()
+	if late := c.overstays(); late != nil && !c.over() {
+		g.stats.cutUnproved.Add(1)
+		c.end(CloseUnauthenticated, short(late))
+	}
 	switch {
 	case c.over():
 	case p == partial && g.clock.overdue(since, g.times.Request):

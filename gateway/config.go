@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/config"
+	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/protocol"
 	"github.com/quoitdb/quoit/ring"
 )
@@ -17,18 +18,22 @@ import (
 // Config is a gateway's settings. LoadConfig fills it from the environment; a
 // program that makes one itself starts from DefaultConfig.
 type Config struct {
-	Addr        string     `env:"QUOIT_GATEWAY_ADDR" envDefault:"127.0.0.1:7480" help:"address to listen on for HTTP and WebSocket" want:"host:port, such as 127.0.0.1:7480"`
-	RedisAddr   string     `env:"QUOIT_GATEWAY_REDIS_ADDR" envDefault:"127.0.0.1:7479" help:"address to listen on for Redis clients that see the whole cluster; off for none" want:"host:port or off"`
-	AdminAddr   string     `env:"QUOIT_GATEWAY_ADMIN_ADDR" help:"health, metrics and, over loopback alone, profiles; loopback with the port one hundred above if empty, off for none" want:"host:port or off"`
-	AdminHosts  List       `env:"QUOIT_ADMIN_HOSTS" help:"names under which the admin listener is reached (the Host of a request), parted by commas, beside IP addresses, localhost and names without a dot" want:"node-1.example.org,node-2.example.org"`
-	ManagerAddr string     `env:"QUOIT_MANAGER_ADDR" envDefault:"127.0.0.1:7400" help:"address of the manager" want:"host:port, such as 127.0.0.1:7400"`
-	Seeds       List       `env:"QUOIT_GATEWAY_SEEDS" help:"addresses of nodes to learn the cluster from, parted by commas, beside the manager" want:"host:port,host:port"`
-	Origins     List       `env:"QUOIT_GATEWAY_ORIGINS" help:"origins of the pages that may connect, parted by commas; those that QUOIT_GATEWAY_HOSTS stands for if empty" want:"https://app.example.org,https://example.org:8443"`
-	Hosts       List       `env:"QUOIT_GATEWAY_HOSTS" help:"names under which the gateway is reached (the Host of a request), parted by commas; the loopback names with the port if empty" want:"app.example.org,localhost:7480"`
-	Console     Console    `env:"QUOIT_GATEWAY_CONSOLE" help:"the page for people: off, read (see the cluster) or operate (pause and resume moves too); if empty, operate where only this machine reaches the gateway, else read" want:"off, read or operate"`
-	Open        bool       `env:"QUOIT_ALLOW_UNAUTHENTICATED" envDefault:"false" help:"listen on an address other than loopback although nobody is authenticated"`
-	LogLevel    slog.Level `env:"QUOIT_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error" want:"debug, info, warn or error"`
+	Addr        string        `env:"QUOIT_GATEWAY_ADDR" envDefault:"127.0.0.1:7480" help:"address to listen on for HTTP and WebSocket" want:"host:port, such as 127.0.0.1:7480"`
+	RedisAddr   string        `env:"QUOIT_GATEWAY_REDIS_ADDR" envDefault:"127.0.0.1:7479" help:"address to listen on for Redis clients that see the whole cluster; off for none" want:"host:port or off"`
+	AdminAddr   string        `env:"QUOIT_GATEWAY_ADMIN_ADDR" help:"health, metrics and, over loopback alone, profiles; loopback with the port one hundred above if empty, off for none" want:"host:port or off"`
+	AdminHosts  List          `env:"QUOIT_ADMIN_HOSTS" help:"names under which the admin listener is reached (the Host of a request), parted by commas, beside IP addresses, localhost and names without a dot" want:"node-1.example.org,node-2.example.org"`
+	ManagerAddr string        `env:"QUOIT_MANAGER_ADDR" envDefault:"127.0.0.1:7400" help:"address of the manager" want:"host:port, such as 127.0.0.1:7400"`
+	Seeds       List          `env:"QUOIT_GATEWAY_SEEDS" help:"addresses of nodes to learn the cluster from, parted by commas, beside the manager" want:"host:port,host:port"`
+	Origins     List          `env:"QUOIT_GATEWAY_ORIGINS" help:"origins of the pages that may connect, parted by commas; those that QUOIT_GATEWAY_HOSTS stands for if empty" want:"https://app.example.org,https://example.org:8443"`
+	Hosts       List          `env:"QUOIT_GATEWAY_HOSTS" help:"names under which the gateway is reached (the Host of a request), parted by commas; the loopback names with the port if empty" want:"app.example.org,localhost:7480"`
+	Console     Console       `env:"QUOIT_GATEWAY_CONSOLE" help:"the page for people: off, read (see the cluster) or operate (pause and resume moves too); if empty, operate where only this machine reaches the gateway, else read" want:"off, read or operate"`
+	Open        bool          `env:"QUOIT_ALLOW_UNAUTHENTICATED" envDefault:"false" help:"listen on an address other than loopback although nobody is authenticated"`
+	KeysFile    string        `env:"QUOIT_TOKEN_KEYS_FILE" help:"JSON Web Key Set that tokens are verified with, the public parts suffice; looked at again when it changes; without it nobody is authenticated" want:"a file as quoit token public makes it"`
+	Token       config.Secret `env:"QUOIT_TOKEN" help:"the gateway's own token, with which it learns the topology; the file of QUOIT_TOKEN_FILE is read anew for each connection" want:"a token as quoit token create makes it"`
+	LogLevel    slog.Level    `env:"QUOIT_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error" want:"debug, info, warn or error"`
 
+	TLS    tlsconf.Config // as who dials nodes and the manager
+	Public tlsconf.Public
 	Limits LimitConfig
 	Times  TimeConfig
 
@@ -82,9 +87,12 @@ func (c *Config) Validate() error {
 		}
 	}
 	wrong(!config.Listenable(c.Addr), "Addr", "host:port, such as 127.0.0.1:7480")
-	wrong(config.Listenable(c.Addr) && !c.Open && !config.Loopback(c.Addr), "Addr", config.Closed)
+	wrong(config.Listenable(c.Addr) && !c.mayListen() && !config.Loopback(c.Addr), "Addr", closed)
 	wrong(c.hasDoor() && !config.Listenable(c.RedisAddr), "RedisAddr", "host:port or off")
-	wrong(config.Listenable(c.RedisAddr) && !c.Open && !config.Loopback(c.RedisAddr), "RedisAddr", config.Closed)
+	wrong(config.Listenable(c.RedisAddr) && !c.mayListen() && !config.Loopback(c.RedisAddr), "RedisAddr", closed)
+	wrong(c.KeysFile != "" && !c.Token.IsSet() && c.only.Address == "", "Token", "the token that the gateway learns the topology with, as quoit token create makes it: QUOIT_TOKEN_KEYS_FILE is set (QUOIT_TOKEN or QUOIT_TOKEN_FILE)")
+	wrong(c.KeysFile == "" && c.Token.IsSet() && c.only.Address == "", "KeysFile", "the keys that tokens are verified with: QUOIT_TOKEN is set, and a gateway that asks nobody for a token would let everybody in with its own")
+	errs = append(errs, c.TLS.ValidateClient(), c.Public.Validate())
 	wrong(c.AdminAddr != "" && c.AdminAddr != config.Off && !config.Listenable(c.AdminAddr), "AdminAddr", "host:port or off")
 	for _, host := range c.AdminHosts {
 		wrong(!config.HostName(host), "AdminHosts", "names without ports, such as node-1.example.org, parted by commas")
@@ -116,6 +124,12 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
+// closed is what Validate says about an address that everyone could reach.
+const closed = "a loopback address, or QUOIT_TOKEN_KEYS_FILE and QUOIT_TOKEN: nobody is authenticated, so anyone who can reach another address could read and write everything (QUOIT_ALLOW_UNAUTHENTICATED=true if that is what you mean)"
+
+// mayListen says whether others than this machine may reach the gateway.
+func (c *Config) mayListen() bool { return c.Open || c.KeysFile != "" }
+
 func (c *Config) hasDoor() bool { return c.RedisAddr != config.Off }
 
 // limits is what the parsers and the commands are held to.
@@ -137,11 +151,15 @@ func isHost(text string) bool {
 	return err == nil && text != "" && u.Host == text && u.Hostname() != "" && text == strings.ToLower(text) && !strings.Contains(text, "*")
 }
 
-// notLoopback is for the log line about a gateway that everyone can reach.
-func notLoopback(addrs ...string) string {
-	for _, a := range addrs {
-		if config.Listenable(a) && !config.Loopback(a) {
+// exposed is for the log line about a gateway that everyone can reach.
+func (c *Config) exposed(asks bool) string {
+	for _, a := range []string{c.Addr, c.RedisAddr} {
+		switch {
+		case !config.Listenable(a) || config.Loopback(a):
+		case !asks:
 			return fmt.Sprintf("%s is not a loopback address and nobody is authenticated: everyone who reaches it can read and write everything", a)
+		case !c.Public.Enabled():
+			return fmt.Sprintf("%s is not a loopback address and does not speak TLS: tokens pass in the clear, unless something in front does (QUOIT_GATEWAY_TLS_CERT_FILE)", a)
 		}
 	}
 	return ""

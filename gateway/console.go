@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/config"
 	"github.com/quoitdb/quoit/internal/peer"
 	"github.com/quoitdb/quoit/protocol"
@@ -37,13 +39,15 @@ func (c *Console) UnmarshalText(text []byte) error {
 	return errors.New("want off, read or operate")
 }
 
-// console is the setting, or what stands for an empty one: operate where only this
-// machine can reach the gateway. Names and origins of its own mean that somebody
+// console is the setting, or what stands for an empty one: operate where tokens say who
+// may, or where only this machine can reach the gateway. Names and origins of its own mean that somebody
 // else can, through what stands in front.
-func (c *Config) console(addr string) Console {
+func (c *Config) console(addr string, asks bool) Console {
 	switch {
 	case c.Console != "":
 		return c.Console
+	case asks:
+		return ConsoleOperate // what somebody may is in the token
 	case config.Loopback(addr) && len(c.Hosts)+len(c.Origins) == 0:
 		return ConsoleOperate
 	}
@@ -66,6 +70,7 @@ const (
 // manager and keeps the answer, so that any number of pages costs the manager one
 // request a second, and none when nobody looks.
 type console struct {
+	gw        *Gateway
 	may       Console
 	version   string
 	manager   *managerLink
@@ -79,6 +84,7 @@ type console struct {
 // for one, so that nobody waits for who has gone.
 type question struct {
 	verb   string
+	token  []byte // of who asks, nil where nobody is asked for one
 	answer chan error
 }
 
@@ -96,7 +102,7 @@ func (s *sighting) fresh(now time.Time) bool {
 
 func newConsole(g *Gateway, addr string) *console {
 	c := &console{
-		may: g.config.console(addr), version: g.about.version, now: g.clock.now, log: g.log,
+		gw: g, may: g.config.console(addr, g.asks()), version: g.about.version, now: g.clock.now, log: g.log,
 		manager: &managerLink{address: g.config.ManagerAddr, dial: g.dial}, questions: make(chan question),
 	}
 	c.last.Store(&sighting{})
@@ -109,7 +115,7 @@ func (c *console) run(ctx context.Context) {
 	for {
 		select {
 		case q := <-c.questions:
-			q.answer <- c.settle(ctx, q.verb)
+			q.answer <- c.settle(ctx, q)
 		case <-ctx.Done():
 			return
 		}
@@ -118,17 +124,17 @@ func (c *console) run(ctx context.Context) {
 
 // settle asks the manager for a change, or for its status if nobody has asked within
 // a second. After a change the status is new too.
-func (c *console) settle(ctx context.Context, verb string) error {
-	if verb != "STATUS" {
-		if _, err := c.manager.cluster(ctx, verb); err != nil {
+func (c *console) settle(ctx context.Context, q question) error {
+	if q.verb != "STATUS" {
+		if _, err := c.manager.cluster(ctx, q.token, q.verb); err != nil {
 			return err
 		}
-		c.log.Info("operator", "command", verb)
+		c.log.Info("operator", "command", q.verb)
 	} else if c.last.Load().fresh(c.now()) {
 		return nil
 	}
 	next := *c.last.Load()
-	text, err := c.manager.cluster(ctx, "STATUS")
+	text, err := c.manager.cluster(ctx, q.token, "STATUS")
 	if err == nil && !json.Valid(text) {
 		err = errors.New("its status is no JSON")
 	}
@@ -142,8 +148,8 @@ func (c *console) settle(ctx context.Context, verb string) error {
 	return nil
 }
 
-func (c *console) ask(ctx context.Context, verb string) error {
-	q := question{verb, make(chan error, 1)}
+func (c *console) ask(ctx context.Context, token []byte, verb string) error {
+	q := question{verb, token, make(chan error, 1)}
 	select {
 	case c.questions <- q:
 	case <-ctx.Done():
@@ -175,8 +181,12 @@ func (c *console) serveStatus(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+	token, ok := c.admits(w, r, auth.ClusterRead)
+	if !ok {
+		return
+	}
 	if !c.last.Load().fresh(c.now()) {
-		_ = c.ask(r.Context(), "STATUS") // who has gone reads nothing
+		_ = c.ask(r.Context(), token, "STATUS") // who has gone reads nothing
 	}
 	c.writeReport(w)
 }
@@ -203,7 +213,11 @@ func (c *console) change(verb string) http.HandlerFunc {
 			writeProblem(w, status, why)
 			return
 		}
-		err := c.ask(r.Context(), verb)
+		token, ok := c.admits(w, r, auth.ClusterOperate)
+		if !ok {
+			return
+		}
+		err := c.ask(r.Context(), token, verb)
 		switch {
 		case err == nil:
 			c.writeReport(w)
@@ -213,6 +227,38 @@ func (c *console) change(verb string) http.HandlerFunc {
 			writeProblem(w, http.StatusBadGateway, "the manager has not answered: it may have done it or not, so look before you try again: "+err.Error())
 		}
 	}
+}
+
+// admits says whether a request shows a token that is good for so much, and answers if it
+// does not. The gateway has no power of its own: the token goes on to the manager, which
+// looks at it again.
+func (c *console) admits(w http.ResponseWriter, r *http.Request, least auth.ClusterAccess) (token []byte, ok bool) {
+	if !c.gw.asks() {
+		return nil, true
+	}
+	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || text == "" {
+		c.gw.stats.noAuth.Add(1)
+		unauthorized(w, "this needs a token: Authorization: Bearer and a token with access to the cluster, as quoit token create --cluster read makes it")
+		return nil, false
+	}
+	who, refusal := c.gw.verify([]byte(text), r.RemoteAddr)
+	if refusal != nil {
+		unauthorized(w, refusal.Message)
+		return nil, false
+	}
+	if who.Cluster() < least {
+		c.gw.stats.noPerm.Add(1)
+		writeProblem(w, http.StatusForbidden, `this needs a token with access to the cluster ("`+least.String()+`")`)
+		return nil, false
+	}
+	return []byte(text), true
+}
+
+// unauthorized is the answer to who has no token, or none that is good.
+func unauthorized(w http.ResponseWriter, why string) {
+	w.Header().Set("WWW-Authenticate", `Bearer realm="quoit"`)
+	writeProblem(w, http.StatusUnauthorized, why)
 }
 
 // refuses says why a request for a change is refused. The guard has compared Host and
@@ -267,15 +313,20 @@ type managerLink struct {
 	dial    peer.Dialer
 	conn    *peer.Conn // nil while there is none
 	detach  func() bool
+	shown   []byte // the token with which it was opened
 }
 
-// cluster sends CLUSTER verb, and returns the answer's bytes. A connection that was
-// open before may have been closed by the other side meanwhile: then it tries a new
-// one, as all that is asked here may be done twice.
-func (m *managerLink) cluster(ctx context.Context, verb string) ([]byte, error) {
+// cluster sends CLUSTER verb with somebody's token, and returns the answer's bytes. A
+// connection that was open before may have been closed by the other side meanwhile: then
+// it tries a new one, as all that is asked here may be done twice.
+func (m *managerLink) cluster(ctx context.Context, token []byte, verb string) ([]byte, error) {
+	if subtle.ConstantTimeCompare(m.shown, token) == 0 {
+		m.hangUp() // it speaks for somebody else
+	}
 	for {
 		kept := m.conn != nil
-		if err := m.connect(ctx); err != nil {
+		err := m.connect(ctx, token)
+		if err != nil {
 			return nil, err
 		}
 		r, err := m.conn.DoStrings(protocol.CmdCluster.String(), verb)
@@ -292,7 +343,7 @@ func (m *managerLink) cluster(ctx context.Context, verb string) ([]byte, error) 
 	}
 }
 
-func (m *managerLink) connect(ctx context.Context) error {
+func (m *managerLink) connect(ctx context.Context, token []byte) error {
 	if m.conn != nil {
 		return nil
 	}
@@ -303,14 +354,25 @@ func (m *managerLink) connect(ctx context.Context) error {
 	limits := protocol.DefaultLimits()
 	limits.MaxValue = statusBytes
 	conn.Limit(limits)
-	m.conn, m.detach = conn, context.AfterFunc(ctx, func() { _ = conn.Close() })
-	return nil
+	m.conn, m.detach, m.shown = conn, context.AfterFunc(ctx, func() { _ = conn.Close() }), token
+	if token == nil {
+		return nil
+	}
+	_, err = conn.DoStrings(protocol.CmdAuth.String(), string(token))
+	var refusal *protocol.Error
+	if errors.As(err, &refusal) && refusal.Code == protocol.ERR {
+		return nil // a manager that asks nobody for a token
+	}
+	if err != nil {
+		m.hangUp()
+	}
+	return err
 }
 
 func (m *managerLink) hangUp() {
 	if m.conn != nil {
 		m.detach()
 		_ = m.conn.Close()
-		m.conn = nil
+		m.conn, m.shown = nil, nil
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/quoitdb/quoit/client"
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/protocol"
 	"github.com/quoitdb/quoit/ring"
 )
@@ -84,9 +85,12 @@ func (v *visitor) add(args [][]byte, wire []byte) {
 	if cmd == protocol.CmdWatch || cmd == protocol.CmdUnwatch {
 		refusal = notHere(cmd)
 	}
-	if refusal != nil {
+	if refusal = v.mayNot(cmd, refusal, args); refusal != nil {
 		v.deny(refusal)
 		return
+	}
+	if changesWho(cmd) {
+		v.perform() // what came before is for who it was then
 	}
 	spec := cmd.Spec()
 	switch {
@@ -109,6 +113,27 @@ func (v *visitor) add(args [][]byte, wire []byte) {
 	if b.full() {
 		v.perform()
 	}
+}
+
+// mayNot says why a request is not done: what is wrong with it, or with who sends it.
+func (v *visitor) mayNot(cmd protocol.Command, wrong *protocol.Error, args [][]byte) *protocol.Error {
+	if wrong != nil {
+		return v.orStranger(wrong)
+	}
+	refusal := auth.Authorize(v.who(), v.gw.clock.coarse(), cmd, args)
+	switch {
+	case refusal == nil:
+	case refusal.Code == protocol.NOAUTH:
+		v.gw.stats.noAuth.Add(1)
+	case refusal.Code == protocol.NOPERM:
+		v.gw.stats.noPerm.Add(1)
+	}
+	return refusal
+}
+
+// changesWho is about requests after which the connection may be somebody else's.
+func changesWho(cmd protocol.Command) bool {
+	return cmd == protocol.CmdAuth || cmd == protocol.CmdHello || cmd == protocol.CmdReset
 }
 
 // deny answers with an error in the request's place.
@@ -248,13 +273,12 @@ func (v *visitor) exchange(held *tab) {
 			b.requests[i].Wire = b.wire[s.from:s.to]
 		}
 	}
-	db := v.gw.source.db.Load()
-	var refusal error
-	switch {
-	case len(b.requests) == 0:
+	if len(b.requests) == 0 {
 		return
-	case db == nil:
-		refusal = &client.ServerError{Code: protocol.UNAVAILABLE, Message: "the gateway does not know the cluster yet: " + v.gw.source.ready().Error()}
+	}
+	db, refusal := v.db()
+	switch {
+	case refusal != nil:
 	case !held.add(b.bytes):
 		refusal = client.ErrNotAdmitted
 	default:
@@ -264,6 +288,17 @@ func (v *visitor) exchange(held *tab) {
 	for i := range b.requests {
 		b.requests[i].Err = refusal
 	}
+}
+
+// db is who asks the nodes.
+func (v *visitor) db() (db *client.Client, err error) {
+	if v.gw.source.db.Load() == nil {
+		return nil, &client.ServerError{Code: protocol.UNAVAILABLE, Message: "the gateway does not know the cluster yet: " + v.gw.source.ready().Error()}
+	}
+	if v.tenant == nil {
+		return v.gw.source.db.Load(), nil
+	}
+	return v.tenant.client(v.ctx)
 }
 
 // answer is the reply to one command. When nobody knows whether a part of it was

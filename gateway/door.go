@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/inbox"
+	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -17,11 +18,14 @@ import (
 type door struct {
 	gw       *Gateway
 	entrance *entrance
+	listener net.Listener // the entrance, or TLS around it
 	nextID   atomic.Int64
 }
 
 func newDoor(g *Gateway, l net.Listener) *door {
-	return &door{gw: g, entrance: &entrance{Listener: l, gate: g.gate, log: g.log, refusal: refusalRedis, stopping: g.stopping}}
+	d := &door{gw: g, entrance: &entrance{Listener: l, gate: g.gate, log: g.log, refusal: refusalRedis, stopping: g.stopping}}
+	d.listener = g.public(d.entrance)
+	return d
 }
 
 // refusalRedis is what a client reads that is not let in.
@@ -31,7 +35,7 @@ func refusalRedis(why error) []byte {
 
 func (d *door) accept() {
 	for {
-		nc, err := d.entrance.Accept()
+		nc, err := d.listener.Accept()
 		if err != nil {
 			if !d.gw.draining() {
 				d.gw.failed <- fmt.Errorf("gateway listener: %w", err)
@@ -59,12 +63,15 @@ const (
 var (
 	errDraining    = errors.New("gateway: draining")
 	errSlowRequest = errors.New("gateway: the request did not go on")
+	errUnproved    = errors.New("gateway: nobody authenticated in time")
 )
 
 // visitor is one client of the door. Everything but status belongs to the goroutine
 // of serve.
 type visitor struct {
+	bearer
 	gw     *Gateway
+	tenant *tenant // who asks the nodes for it; nil: the gateway's own client
 	nc     net.Conn
 	id     int64
 	ctx    context.Context // ends when the connection is cut
@@ -87,10 +94,18 @@ type visitor struct {
 func newVisitor(g *Gateway, nc net.Conn, id int64) *visitor {
 	v := &visitor{gw: g, nc: nc, id: id, room: inbox.First}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
-	v.parser.Limits = g.limits
+	v.begin(g)
+	v.allow()
 	v.in, v.outPart = inbox.NewBuffer(&g.budget, inbox.First, streamBuffer), inbox.NewAccount(&g.budget)
 	v.status.mark(g.clock, idle)
 	return v
+}
+
+// allow sets how much the client may send at once: a stranger little.
+func (v *visitor) allow() {
+	if v.parser.Limits = v.gw.limits; !v.known() {
+		v.parser.Limits = strangerLimits()
+	}
 }
 
 // serve runs until the connection ends: read what is there, ask the nodes for all
@@ -98,6 +113,12 @@ func newVisitor(g *Gateway, nc net.Conn, id int64) *visitor {
 func (v *visitor) serve() {
 	v.gw.stats.redis.Add(1)
 	defer v.leave()
+	if err := tlsconf.Handshake(v.ctx, v.nc, v.gw.times.Handshake); err != nil {
+		v.gw.stats.cutTLS.Add(1)
+		v.gw.log.Debug("no TLS with a client", "client", v.nc.RemoteAddr().String(), "err", err)
+		_ = tlsconf.Cut(v.nc)
+		return
+	}
 	for !v.closing {
 		if err := v.fill(); err != nil {
 			v.farewell(err)
@@ -117,6 +138,8 @@ func (v *visitor) leave() {
 	}
 	_ = v.nc.Close()
 	v.cancel()
+	v.depart()
+	v.tenant.leave()
 	v.in.Release()
 	v.outPart.Set(0)
 	v.gw.stats.redis.Add(-1)
@@ -166,6 +189,9 @@ func (v *visitor) poked() error {
 		v.drain()
 		return nil
 	}
+	if v.overstays() != nil {
+		return errUnproved
+	}
 	p, since := v.status.read()
 	switch {
 	case p == partial && v.gw.clock.overdue(since, v.gw.times.Request):
@@ -185,6 +211,9 @@ func (v *visitor) farewell(err error) {
 	switch {
 	case errors.Is(err, errDraining):
 		v.gw.stats.drained.Add(1)
+	case errors.Is(err, errUnproved):
+		v.gw.stats.cutUnproved.Add(1)
+		v.refuse(v.overstays())
 	case errors.Is(err, errSlowRequest):
 		v.gw.stats.cutSlowRequest.Add(1)
 		v.refuse(&protocol.Error{Code: protocol.ERR, Message: "Protocol error: the rest of the request did not come within " + v.gw.times.Request.String()})
@@ -239,7 +268,7 @@ func (v *visitor) broken(err error) {
 		v.gw.log.Warn("closed a connection that sent an HTTP request to the Redis door", "client", v.nc.RemoteAddr().String())
 		return
 	}
-	v.refuse(protocol.AsError(err))
+	v.refuse(v.orStranger(protocol.AsError(err)))
 }
 
 // refuse appends an error reply.
@@ -316,6 +345,8 @@ func (v *visitor) sweep() {
 	case p <= idleLarge && g.clock.overdue(since, g.times.RedisIdle):
 		g.stats.cutIdle.Add(1)
 		v.cutOff()
+	case p <= partial && v.overstays() != nil:
+		_ = v.nc.SetReadDeadline(time.Unix(1, 0))
 	case p == idleLarge && g.clock.overdue(since, shrinkIdle), p == partial && g.clock.overdue(since, g.times.Request):
 		_ = v.nc.SetReadDeadline(time.Unix(1, 0))
 	}
@@ -325,5 +356,5 @@ func (v *visitor) drain() { _ = v.nc.SetReadDeadline(time.Now().Add(drainGrace))
 
 func (v *visitor) cutOff() {
 	v.cancel()
-	_ = v.nc.Close()
+	_ = tlsconf.Cut(v.nc)
 }

@@ -22,24 +22,34 @@ type due struct {
 	delivering bool       // guarded by mu
 	inside     bool       // what was delivered last ends within a reply or a push; guarded by mu
 	watch      watchState // guarded by mu
+	verdictOf  byte       // the first byte of the answer that was waited for, 0: none yet; guarded by mu
 	leave      *parting   // go when nothing is owed any more; guarded by mu
 	closed     bool       // guarded by mu
 }
 
-// debt is a number of replies that the node owes, the last of which may be that to a
-// WATCH; or a reply of the gateway's own.
+// debt is a number of replies that the node owes, the last of which may be one that
+// somebody waits for; or a reply of the gateway's own.
 type debt struct {
-	node  int
-	watch bool
-	own   []byte
+	node    int
+	awaited awaited
+	own     []byte
 }
+
+// awaited is a request whose answer decides how the channel goes on, so that nothing is
+// read from the client before it has come.
+type awaited uint8
+
+const (
+	awaitsNothing awaited = iota
+	awaitsWatch           // the first WATCH: whether pushes come from now on
+	awaitsAuth            // AUTH: whether the node takes the token
+)
 
 // watchState is what has become of the first WATCH.
 type watchState uint8
 
 const (
 	watchNone     watchState = iota // none was sent, or it was refused
-	watchAsked                      // the node has not answered yet
 	watchAccepted                   // from now on there are pushes, and no replies
 )
 
@@ -78,34 +88,30 @@ func (d *due) owe(n int) bool {
 	return true
 }
 
-// expectWatch notes that the node is going to be asked to watch, for the first time.
-func (d *due) expectWatch() bool {
+// await notes that the node is going to be asked something whose answer is waited for.
+func (d *due) await(what awaited) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.owe(1) {
 		return false
 	}
-	d.list[len(d.list)-1].watch = true
-	d.watch = watchAsked
+	d.list[len(d.list)-1].awaited = what
+	d.verdictOf = 0
 	return true
 }
 
-// verdict waits for what the node says to the first WATCH. False means that the
-// channel ends.
-func (d *due) verdict() bool {
+// verdict waits for the first byte of what the node says to it. 0 means that the channel
+// ends.
+func (d *due) verdict() byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for d.watch == watchAsked && !d.closed {
+	for d.verdictOf == 0 && !d.closed {
 		d.changed.Wait()
 	}
-	return !d.closed
-}
-
-// watches says whether pushes come, and no replies.
-func (d *due) watches() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.watch == watchAccepted
+	if d.closed {
+		return 0
+	}
+	return d.verdictOf
 }
 
 // own queues a reply of the gateway's own. deliver says that the caller must call
@@ -153,18 +159,18 @@ func (d *due) arrived(kind byte) []byte {
 	if d.list[0].node--; d.list[0].node > 0 {
 		return nil
 	}
-	if d.list[0].watch {
-		d.decide(kind)
+	if d.list[0].awaited != awaitsNothing {
+		d.decide(d.list[0].awaited, kind)
 	}
 	d.pop()
 	return d.take()
 }
 
-// decide takes the node's answer to the first WATCH: a push is an array, and a plain
-// error leaves everything as it was. Called with mu held.
-func (d *due) decide(kind byte) {
-	d.watch = watchNone
-	if kind == '*' {
+// decide takes the answer that is waited for. To the first WATCH a push is an array, and
+// a plain error leaves everything as it was. Called with mu held.
+func (d *due) decide(what awaited, kind byte) {
+	d.verdictOf = kind
+	if what == awaitsWatch && kind == '*' {
 		d.watch = watchAccepted
 	}
 	d.changed.Broadcast()

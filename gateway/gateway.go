@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/admin"
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/config"
 	"github.com/quoitdb/quoit/internal/inbox"
+	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -28,7 +30,10 @@ type Seams struct {
 	Assets fs.FS
 	// Listener and RedisListener are used instead of opening the addresses.
 	Listener, RedisListener net.Listener
-	// Dial opens connections to nodes and to the manager; nil is TCP.
+	// Keys verify tokens, in the place of the file of the settings.
+	Keys *auth.Keys
+	// Dial opens connections to nodes and to the manager; nil is TCP, or TLS where the
+	// settings say so.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 	// Now is the time of day; nil is the machine's.
 	Now func() time.Time
@@ -44,6 +49,10 @@ type Gateway struct {
 	log    *slog.Logger
 	dial   func(ctx context.Context, address string) (net.Conn, error)
 	about  about
+
+	doorkeeper doorkeeper
+	tenants    tenants
+	tls        *tlsconf.Server // of the public side; nil without TLS
 
 	stats   stats
 	clock   *clock
@@ -92,6 +101,9 @@ func Start(ctx context.Context, c Config, s Seams) (*Gateway, error) {
 		return nil, err
 	}
 	g := newGateway(c, s)
+	if err := errors.Join(g.openKeys(&s), g.openTLS(&s)); err != nil {
+		return nil, err
+	}
 	front, err := listen(s.Listener, c.Addr)
 	if err != nil {
 		return nil, err
@@ -110,7 +122,12 @@ func Start(ctx context.Context, c Config, s Seams) (*Gateway, error) {
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.cancel = cancel
-	g.running.Go(func() { g.source.run(run) })
+	if g.asks() && s.Keys == nil {
+		g.running.Go(func() { g.followKeys(run) })
+	}
+	if !g.silent() {
+		g.running.Go(func() { g.source.run(run) })
+	}
 	g.running.Go(func() { g.sweep(run) })
 	g.console = newConsole(g, front.Addr().String())
 	g.running.Go(func() { g.console.run(run) })
@@ -119,7 +136,7 @@ func Start(ctx context.Context, c Config, s Seams) (*Gateway, error) {
 		g.door = newDoor(g, back)
 		g.running.Go(g.door.accept)
 	}
-	if text := notLoopback(c.Addr, c.RedisAddr); text != "" {
+	if text := c.exposed(g.asks()); text != "" {
 		g.log.Warn(text)
 	}
 	g.log.Info("serving", "addr", front.Addr().String(), "redis", g.RedisAddr())
@@ -134,18 +151,6 @@ func newGateway(c Config, s Seams) *Gateway {
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
-	if g.dial == nil {
-		g.dial = dialTCP
-	}
-	if own := c.only; own.Address != "" {
-		other := g.dial
-		g.dial = func(ctx context.Context, address string) (net.Conn, error) {
-			if address == own.Address {
-				address = own.Dial
-			}
-			return other(ctx, address)
-		}
-	}
 	if s.Now == nil {
 		s.Now = time.Now
 	}
@@ -153,12 +158,8 @@ func newGateway(c Config, s Seams) *Gateway {
 	g.about = about{version: s.Version, started: s.Now()}
 	g.gate = newGate(c.Limits, &g.stats)
 	g.source = newSource(&c, g.log)
+	g.tenants.gw = g
 	return g
-}
-
-func dialTCP(ctx context.Context, address string) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", address)
 }
 
 func listen(l net.Listener, addr string) (net.Listener, error) {
@@ -209,8 +210,9 @@ func (g *Gateway) serveHTTP(l net.Listener, files fs.FS) {
 		ErrorLog:          slog.NewLogLogger(g.log.Handler(), slog.LevelDebug), // every stranger can cause those
 		ConnContext:       func(ctx context.Context, nc net.Conn) context.Context { return context.WithValue(ctx, connKey{}, nc) },
 	}
+	listener := g.public(g.lobby)
 	g.running.Go(func() {
-		if err := g.http.Serve(g.lobby); !errors.Is(err, http.ErrServerClosed) && !g.draining() {
+		if err := g.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) && !g.draining() {
 			g.failed <- fmt.Errorf("gateway listener: %w", err)
 		}
 	})
@@ -244,10 +246,19 @@ func (g *Gateway) RedisAddr() string {
 	return g.door.entrance.Addr().String()
 }
 
+// silent says that this is a node's own gateway without a token of its own: it leads to
+// its node, and knows nothing of the cluster.
+func (g *Gateway) silent() bool {
+	return g.config.only.Address != "" && g.asks() && !g.config.Token.IsSet()
+}
+
 // Ready returns why no traffic should come, nil if it may.
 func (g *Gateway) Ready() error {
 	if g.draining() {
 		return errors.New("the gateway is stopping")
+	}
+	if g.silent() {
+		return nil
 	}
 	return g.source.ready()
 }
@@ -256,7 +267,7 @@ func (g *Gateway) Ready() error {
 func (g *Gateway) WaitReady(ctx context.Context) error {
 	for {
 		next := g.source.view.Load().next
-		if g.Ready() == nil && len(g.source.view.Load().text) > 0 {
+		if g.silent() || g.Ready() == nil && len(g.source.view.Load().text) > 0 {
 			return nil
 		}
 		select {
@@ -310,6 +321,7 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	}
 	g.cancel()
 	g.running.Wait()
+	g.tenants.closing.Wait()
 	err := g.source.close()
 	if g.admin != nil {
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)

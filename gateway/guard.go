@@ -18,16 +18,20 @@ type guard struct {
 }
 
 // newGuard fills in what the settings leave open: the loopback names with the
-// port that the gateway listens on, and for each host the origin of its pages.
+// port that the gateway listens on, and for each host the origin of its pages, which is
+// https where the gateway speaks TLS.
 func newGuard(c *Config, at net.Addr, s *stats) *guard {
 	g := &guard{hosts: c.Hosts, origins: c.Origins, stats: s}
 	if len(g.hosts) == 0 {
-		g.hosts = loopbackHosts(at)
+		g.hosts = loopbackHosts(at, c.Public.Enabled())
 	}
 	if len(g.origins) > 0 {
 		return g
 	}
 	g.origins = originsOf(g.hosts, len(c.Hosts) > 0)
+	if c.Public.Enabled() {
+		g.origins = slices.DeleteFunc(originsOf(g.hosts, true), func(o string) bool { return strings.HasPrefix(o, "http:") })
+	}
 	return g
 }
 

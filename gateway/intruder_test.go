@@ -27,7 +27,8 @@ func TestNoOtherAddressIsDialled(t *testing.T) {
 			mu.Lock()
 			dialled[address]++
 			mu.Unlock()
-			return dialTCP(ctx, address)
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", address)
 		}
 	}}).ready()
 	escaped := ""

@@ -19,6 +19,9 @@ type stats struct {
 	channels, watching, feeds, redis         atomic.Int64
 	commands                                 [256]atomic.Uint64 // by protocol.Command
 	denied, errors, messagesIn, messagesOut  atomic.Uint64
+	noAuth, noPerm, keyErrors                atomic.Uint64
+	tokensTaken, tokensRefused               atomic.Uint64
+	tokensCrowded, cutUnproved, cutTLS       atomic.Uint64
 	bytesIn, bytesOut                        atomic.Uint64
 	cutIdle, cutSlowReader, cutSlowRequest   atomic.Uint64
 	cutProtocol, cutHTTP, cutBudget, cutPing atomic.Uint64
@@ -53,6 +56,7 @@ func (g *Gateway) WriteMetrics(w io.Writer) {
 		{`quoit_gateway_clients{door="cluster"}`, uint64(s.feeds.Load())},
 		{`quoit_gateway_clients{door="redis"}`, uint64(s.redis.Load())},
 		{"quoit_gateway_buffer_bytes", uint64(g.budget.Used())},
+		{"quoit_gateway_tenants", uint64(g.tenants.count())},
 	} {
 		metrics.WriteGaugeUint64(w, m.name, m.value)
 	}
@@ -89,6 +93,12 @@ func (s *stats) counters() []counter {
 		{`quoit_gateway_requests_refused_total{why="not_member"}`, &s.notMember},
 		{`quoit_gateway_requests_refused_total{why="unreachable"}`, &s.unreachable},
 		{"quoit_gateway_commands_denied_total", &s.denied},
+		{`quoit_gateway_unauthorized_total{code="NOAUTH"}`, &s.noAuth},
+		{`quoit_gateway_unauthorized_total{code="NOPERM"}`, &s.noPerm},
+		{`quoit_gateway_tokens_total{result="taken"}`, &s.tokensTaken},
+		{`quoit_gateway_tokens_total{result="refused"}`, &s.tokensRefused},
+		{`quoit_gateway_tokens_total{result="too_many_connections"}`, &s.tokensCrowded},
+		{"quoit_gateway_token_keys_errors_total", &s.keyErrors},
 		{"quoit_gateway_error_replies_total", &s.errors},
 		{"quoit_gateway_messages_received_total", &s.messagesIn},
 		{"quoit_gateway_messages_sent_total", &s.messagesOut},
@@ -99,6 +109,8 @@ func (s *stats) counters() []counter {
 		{`quoit_gateway_connections_cut_total{why="slow_request"}`, &s.cutSlowRequest},
 		{`quoit_gateway_connections_cut_total{why="protocol"}`, &s.cutProtocol},
 		{`quoit_gateway_connections_cut_total{why="http"}`, &s.cutHTTP},
+		{`quoit_gateway_connections_cut_total{why="unauthenticated"}`, &s.cutUnproved},
+		{`quoit_gateway_connections_cut_total{why="tls"}`, &s.cutTLS},
 		{`quoit_gateway_connections_cut_total{why="budget"}`, &s.cutBudget},
 		{`quoit_gateway_connections_cut_total{why="no_pong"}`, &s.cutPing},
 		{`quoit_gateway_connections_cut_total{why="node"}`, &s.cutNode},

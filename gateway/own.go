@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/quoitdb/quoit/internal/config"
+	"github.com/quoitdb/quoit/internal/tlsconf"
 )
 
 // Own says which node a gateway is that node's own.
@@ -29,13 +30,15 @@ func (c Config) ForNode(own Own) Config {
 	pages, names := c.Hosts, c.Hosts
 	if len(c.Hosts) == 0 {
 		port, _ := config.Port(c.Addr)
-		pages, names = loopbackNames(port), loopbackHosts(own.At)
+		pages, names = loopbackNames(port, c.Public.Enabled()), loopbackHosts(own.At, c.Public.Enabled())
 	}
 	names = append(List{publishedHost(own.URL)}, names...)
 	if len(c.Origins) == 0 {
-		c.Origins = originsOf(append(slices.Clone(names), pages...), len(c.Hosts) > 0 || strings.HasPrefix(own.URL, "wss:"))
+		c.Origins = originsOf(append(slices.Clone(names), pages...), len(c.Hosts) > 0 || c.Public.Enabled() || strings.HasPrefix(own.URL, "wss:"))
 	}
 	c.Hosts = unique(names)
+	// The certificate is the node's: shown to the node it would make a member of every page.
+	c.TLS.TLSMode, c.TLS.TLSCert, c.TLS.TLSKey = modeOf(c.TLS), "", ""
 	c.only, c.Seeds = own, List{own.Dial}
 	c.Addr, c.RedisAddr, c.AdminAddr, c.Console = own.At.String(), config.Off, config.Off, ConsoleOff
 	return c
@@ -78,19 +81,30 @@ func unique(list List) List {
 	return out
 }
 
-func loopbackHosts(at net.Addr) List {
+// modeOf is whether TLS is spoken, whatever else is set.
+func modeOf(c tlsconf.Config) tlsconf.Mode {
+	if c.Enabled() {
+		return "on"
+	}
+	return "off"
+}
+
+func loopbackHosts(at net.Addr, tls bool) List {
 	tcp, ok := at.(*net.TCPAddr)
 	if !ok {
-		return loopbackNames(0)
+		return loopbackNames(0, tls)
 	}
-	return loopbackNames(tcp.Port)
+	return loopbackNames(tcp.Port, tls)
 }
 
 // loopbackNames are those of this machine, as they stand in a Host.
-func loopbackNames(port int) List {
-	const http = 80
+func loopbackNames(port int, tls bool) List {
+	standard := 80
+	if tls {
+		standard = 443
+	}
 	names := List{"localhost", "127.0.0.1", "[::1]"}
-	if port == 0 || port == http {
+	if port == 0 || port == standard {
 		return names
 	}
 	for i, name := range names {

@@ -20,10 +20,14 @@ func (v *visitor) session(cmd protocol.Command, args [][]byte) error {
 	case protocol.CmdEcho:
 		b.text = protocol.AppendBulk(b.text, args[1])
 	case protocol.CmdAuth:
-		if _, err := protocol.ParseAuth(args); err != nil {
+		in, err := protocol.ParseAuth(args)
+		if err == nil {
+			err = v.prove(in.Password)
+		}
+		if err != nil {
 			return err
 		}
-		return noPassword()
+		b.text = protocol.AppendOK(b.text)
 	case protocol.CmdHello:
 		return v.hello(args)
 	case protocol.CmdSelect:
@@ -36,7 +40,7 @@ func (v *visitor) session(cmd protocol.Command, args [][]byte) error {
 	case protocol.CmdCommand:
 		b.text = protocol.AppendCommandReply(b.text, args)
 	case protocol.CmdInfo:
-		b.text = protocol.AppendBulkString(b.text, v.gw.info(args[1:]))
+		b.text = protocol.AppendBulkString(b.text, v.gw.info(args[1:], v.who().SeesServer()))
 	case protocol.CmdConfig:
 		return v.configGet(args)
 	case protocol.CmdQuit:
@@ -44,6 +48,7 @@ func (v *visitor) session(cmd protocol.Command, args [][]byte) error {
 		b.text = protocol.AppendOK(b.text)
 	case protocol.CmdReset:
 		v.name = ""
+		v.unprove()
 		b.text = protocol.AppendSimple(b.text, "RESET")
 	case protocol.CmdTime:
 		now := v.gw.clock.now()
@@ -77,13 +82,44 @@ func noPassword() error {
 	return &protocol.Error{Code: protocol.ERR, Message: "AUTH: this gateway has no password; connect without one"}
 }
 
+// prove takes a token. Where it is not good the connection ends, when that has been told.
+func (v *visitor) prove(token []byte) error {
+	if !v.gw.asks() {
+		return noPassword()
+	}
+	who, refusal := v.check(token, v.nc.RemoteAddr().String())
+	if refusal != nil {
+		v.closing = true
+		return refusal
+	}
+	v.adopt(who)
+	v.allow()
+	old := v.tenant
+	v.tenant = v.gw.tenants.enter(token)
+	old.leave()
+	return nil
+}
+
+// unprove makes the connection a stranger's.
+func (v *visitor) unprove() {
+	v.forget()
+	v.allow()
+	v.tenant.leave()
+	v.tenant = nil
+}
+
 func (v *visitor) hello(args [][]byte) error {
 	h, err := protocol.ParseHello(args)
 	if err != nil {
 		return err
 	}
 	if h.HasAuth {
-		return noPassword()
+		if err := v.prove(h.Auth.Password); err != nil {
+			return err
+		}
+	}
+	if !v.known() {
+		return v.denies(protocol.CmdPing, nil)
 	}
 	if h.Name != nil {
 		v.name = string(h.Name)
@@ -166,8 +202,9 @@ func (v *visitor) topology() error {
 	return nil
 }
 
-// info answers in the words of Redis where they fit.
-func (g *Gateway) info(sections [][]byte) string {
+// info answers in the words of Redis where they fit. Who does not see the server is told
+// what it is, and no more.
+func (g *Gateway) info(sections [][]byte, sees bool) string {
 	now := g.clock.now()
 	view := g.source.view.Load()
 	_, port, _ := strings.Cut(g.RedisAddr(), ":")
@@ -195,7 +232,7 @@ func (g *Gateway) info(sections [][]byte) string {
 			{"nodes", strconv.Itoa(len(view.members))},
 		}},
 	} {
-		if !wanted(s.name, sections) {
+		if !wanted(s.name, sections) || !sees && s.name != "Server" {
 			continue
 		}
 		if b.Len() > 0 {

@@ -15,6 +15,9 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/quoitdb/quoit/internal/tlsconf"
+	"github.com/quoitdb/quoit/protocol"
 )
 
 // Subprotocol is what a client must ask for: the version of the transport.
@@ -31,7 +34,31 @@ const (
 	CloseIdle       websocket.StatusCode = 4003 // nothing was asked for a long time
 	CloseProtocol   websocket.StatusCode = 4004 // what came is no request: do not send it again
 	CloseOverloaded websocket.StatusCode = 4005 // no memory left for this request: try again later
+
+	CloseUnauthenticated websocket.StatusCode = 4006 // no token, or none that is good: get another one
 )
+
+// closeFor is the code for who is refused because of a token.
+func closeFor(refusal *protocol.Error) websocket.StatusCode {
+	if refusal.Code == protocol.OVERLOADED {
+		return CloseOverloaded
+	}
+	return CloseUnauthenticated
+}
+
+// short is a refusal as the reason of a close, which has no more room.
+func short(refusal *protocol.Error) string {
+	const most = 123
+	return refusal.Message[:min(len(refusal.Message), most)]
+}
+
+// messageLimit is how long a message may be: a stranger's is short.
+func (g *Gateway) messageLimit(most int64) int64 {
+	if g.asks() {
+		return min(most, strangerMessage)
+	}
+	return most
+}
 
 // socket is what both kinds of WebSocket share: its end, and the signs of life.
 type socket struct {
@@ -146,7 +173,7 @@ func (s *socket) gone() { s.ending.Do(func() { close(s.ended) }) }
 // cutOff closes the connection under the socket, also while end is waiting.
 func (s *socket) cutOff() {
 	s.gone()
-	_ = s.nc.Close()
+	_ = tlsconf.Cut(s.nc)
 }
 
 // over says that the end has begun.
@@ -178,6 +205,20 @@ func (s *socket) write(message []byte) bool {
 	s.gw.stats.messagesOut.Add(1)
 	s.gw.stats.bytesOut.Add(uint64(len(message)))
 	return err == nil
+}
+
+// leftOver reads on when nothing is done any more about what comes, so that the handshake
+// of the end is seen.
+func (s *socket) leftOver() {
+	for {
+		_, message, err := s.ws.Reader(context.Background())
+		if err != nil {
+			return
+		}
+		if _, err := io.Copy(io.Discard, message); err != nil {
+			return
+		}
+	}
 }
 
 func (s *socket) listen() { s.heard.Store(s.gw.clock.coarse()) }

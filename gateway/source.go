@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/client"
+	"github.com/quoitdb/quoit/internal/config"
 	"github.com/quoitdb/quoit/protocol"
 	"github.com/quoitdb/quoit/ring"
 )
@@ -21,6 +22,8 @@ type source struct {
 	limits protocol.Limits
 	times  TimeConfig
 	log    *slog.Logger
+	token  config.Secret
+	dialer client.Dialer // nil: that of the client
 
 	db   atomic.Pointer[client.Client] // nil until somebody has answered
 	view atomic.Pointer[view]          // never nil
@@ -40,7 +43,7 @@ type view struct {
 
 func newSource(c *Config, log *slog.Logger) *source {
 	s := &source{
-		seeds: append([]string{c.ManagerAddr}, c.Seeds...), limits: c.limits(), times: c.Times, log: log,
+		seeds: append([]string{c.ManagerAddr}, c.Seeds...), limits: c.limits(), times: c.Times, log: log, token: c.Token,
 		ask: make(chan chan struct{}), only: c.only.Address,
 	}
 	s.view.Store(&view{policy: policyFor(nil), next: make(chan struct{})})
@@ -82,7 +85,7 @@ func (s *source) run(ctx context.Context) {
 
 func (s *source) open(ctx context.Context) *client.Client {
 	for said := false; ; said = true {
-		db, err := client.Open(ctx, s.seeds, client.WithLimits(s.limits), client.WithRetryBudget(s.times.Retry))
+		db, err := client.Open(ctx, s.seeds, s.ownOptions()...)
 		if err == nil {
 			return db
 		}
@@ -99,6 +102,25 @@ func (s *source) open(ctx context.Context) *client.Client {
 			return nil
 		}
 	}
+}
+
+// options are those of every client of the gateway.
+func (s *source) options() []client.Option {
+	all := []client.Option{client.WithLimits(s.limits), client.WithRetryBudget(s.times.Retry)}
+	if s.dialer != nil {
+		all = append(all, client.WithDialer(s.dialer))
+	}
+	return all
+}
+
+// ownOptions are those of the one that learns the topology. The gateway's own token is
+// for nothing else.
+func (s *source) ownOptions() []client.Option {
+	all := s.options()
+	if s.token.IsSet() {
+		all = append(all, client.WithToken(func(context.Context) (string, error) { return s.token.Latest() }))
+	}
+	return all
 }
 
 func (s *source) refresh(ctx context.Context, db *client.Client) {

@@ -8,12 +8,11 @@ import (
 
 // whole answers what is about all keys of the cluster.
 func (v *visitor) whole(cmd protocol.Command, args [][]byte) {
-	db := v.gw.source.db.Load()
-	if db == nil {
-		v.refuse(&protocol.Error{Code: protocol.UNAVAILABLE, Message: "the gateway does not know the cluster yet: " + v.gw.source.ready().Error()})
+	db, err := v.db()
+	if err != nil {
+		v.refuse(refusalOf(err))
 		return
 	}
-	var err error
 	if cmd == protocol.CmdScan {
 		err = v.scan(db, args)
 	} else {

@@ -73,14 +73,5 @@ func (f *feed) refusal(err error) error {
 	if !errors.As(err, &end) || end.Code != closeUnauthenticated {
 		return err
 	}
-	return &unwelcome{ServerError: client.ServerError{Code: protocol.NOAUTH, Message: end.Reason, Node: f.gateway()}, end: end}
+	return errors.Join(&client.ServerError{Code: protocol.NOAUTH, Message: end.Reason, Node: f.gateway()}, end)
 }
-
-// unwelcome is a gateway's NOAUTH, and how it has hung up.
-type unwelcome struct {
-	client.ServerError
-	end *CloseError
-}
-
-func (u *unwelcome) Error() string   { return u.ServerError.Error() }
-func (u *unwelcome) Unwrap() []error { return []error{&u.ServerError, u.end} }

@@ -101,7 +101,7 @@ func TestHowAFeedIsRefusedIsStillTold(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	other := &CloseError{Code: 4000}
-	if f.refusal(other) != error(other) {
+	if got := f.refusal(other); errors.Is(got, client.ErrUnauthenticated) {
 		t.Error("another end became one about tokens")
 	}
 }
