@@ -15,6 +15,7 @@ import (
 
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/config"
+	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/internal/peer"
 	"github.com/quoitdb/quoit/protocol"
 )
@@ -224,7 +225,7 @@ func (c *console) change(verb string) http.HandlerFunc {
 		case peer.Refused(err):
 			writeProblem(w, http.StatusConflict, err.Error())
 		default:
-			writeProblem(w, http.StatusBadGateway, "the manager has not answered: it may have done it or not, so look before you try again: "+err.Error())
+			writeProblem(w, http.StatusBadGateway, "the manager has not answered: it may have done it or not, so look before you try again: "+discreet.Text(err))
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/quoitdb/quoit/client"
 	"github.com/quoitdb/quoit/internal/auth"
+	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/protocol"
 	"github.com/quoitdb/quoit/ring"
 )
@@ -293,7 +294,7 @@ func (v *visitor) exchange(held *tab) {
 // db is who asks the nodes.
 func (v *visitor) db() (db *client.Client, err error) {
 	if v.gw.source.db.Load() == nil {
-		return nil, &client.ServerError{Code: protocol.UNAVAILABLE, Message: "the gateway does not know the cluster yet: " + v.gw.source.ready().Error()}
+		return nil, &client.ServerError{Code: protocol.UNAVAILABLE, Message: "the gateway does not know the cluster yet: " + discreet.Text(v.gw.source.ready())}
 	}
 	if v.tenant == nil {
 		return v.gw.source.db.Load(), nil
@@ -351,5 +352,5 @@ func refusalOf(err error) *protocol.Error {
 	case errors.Is(err, client.ErrClosed):
 		return &protocol.Error{Code: protocol.UNAVAILABLE, Message: "the gateway is stopping"}
 	}
-	return &protocol.Error{Code: protocol.UNAVAILABLE, Message: "the node that owns the key was not reached: " + err.Error()}
+	return &protocol.Error{Code: protocol.UNAVAILABLE, Message: "the node that owns the key was not reached: " + discreet.Text(err)}
 }

@@ -265,7 +265,7 @@ func (v *visitor) broken(err error) {
 	v.gw.stats.cutProtocol.Add(1)
 	if errors.Is(err, protocol.ErrCrossProtocol) {
 		v.gw.stats.cutHTTP.Add(1)
-		v.gw.log.Warn("closed a connection that sent an HTTP request to the Redis door", "client", v.nc.RemoteAddr().String())
+		v.gw.foreign.Warn(v.gw.log, "closed a connection to the Redis door that speaks another protocol", "client", v.nc.RemoteAddr().String())
 		return
 	}
 	v.refuse(v.orStranger(protocol.AsError(err)))

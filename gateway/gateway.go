@@ -15,6 +15,7 @@ import (
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/config"
 	"github.com/quoitdb/quoit/internal/inbox"
+	"github.com/quoitdb/quoit/internal/seldom"
 	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/protocol"
 )
@@ -47,8 +48,10 @@ type Gateway struct {
 	times  TimeConfig
 	limits protocol.Limits
 	log    *slog.Logger
-	dial   func(ctx context.Context, address string) (net.Conn, error)
-	about  about
+	// foreign are clients of the door that speak another protocol.
+	foreign seldom.Line
+	dial    func(ctx context.Context, address string) (net.Conn, error)
+	about   about
 
 	doorkeeper doorkeeper
 	tenants    tenants

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -28,7 +29,7 @@ type source struct {
 	db   atomic.Pointer[client.Client] // nil until somebody has answered
 	view atomic.Pointer[view]          // never nil
 	ask  chan chan struct{}            // somebody wants the topology fetched now
-	why  atomic.Pointer[string]        // why the last fetch failed, nil if it did not
+	why  atomic.Pointer[error]         // why the last fetch failed, nil if it did not
 }
 
 // view is a topology. It never changes; when a newer one takes its place, next is
@@ -134,8 +135,7 @@ func (s *source) refresh(ctx context.Context, db *client.Client) {
 }
 
 func (s *source) failed(err error) {
-	text := err.Error()
-	s.why.Store(&text)
+	s.why.Store(&err)
 }
 
 // publish makes what the client uses the view, if it is not.
@@ -188,7 +188,7 @@ func (s *source) ready() error {
 	case why == nil:
 		return errors.New("the cluster has not been asked yet")
 	}
-	return errors.New("the cluster does not answer: " + *why)
+	return fmt.Errorf("the cluster does not answer: %w", *why)
 }
 
 func (s *source) close() error {

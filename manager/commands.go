@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/internal/member"
 	"github.com/quoitdb/quoit/protocol"
+	"github.com/quoitdb/quoit/snapshot/bucket"
 )
 
 // execute runs one request and appends its reply.
@@ -292,6 +295,11 @@ func (m *Manager) moveDone(ctx context.Context, args [][]byte) error {
 // maxMessage bounds what an error says: it may repeat what a stranger has sent.
 const maxMessage = 1 << 10
 
+// reason is what people may read of an error.
+func reason(err error) string {
+	return discreet.Text(err, bucket.ErrInDoubt, bucket.ErrConditionFailed, bucket.ErrUnavailable, bucket.ErrNotFound)
+}
+
 // failure is an error in the words of the protocol: whether asking again may help
 // is in the code.
 func failure(err error) *protocol.Error {
@@ -299,9 +307,12 @@ func failure(err error) *protocol.Error {
 	if errors.As(err, &reply) {
 		return reply
 	}
-	e := &protocol.Error{Code: protocol.ERR, Message: err.Error()}
+	e := &protocol.Error{Code: protocol.ERR, Message: reason(err)}
 	if errors.Is(err, errNotNow) {
 		e.Code = protocol.UNAVAILABLE
+		if text := errNotNow.Error(); !strings.HasPrefix(e.Message, text) {
+			e.Message = text + ": " + e.Message
+		}
 	}
 	if len(e.Message) > maxMessage {
 		e.Message = e.Message[:maxMessage] + "..."

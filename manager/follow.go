@@ -3,7 +3,6 @@ package manager
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -83,7 +82,7 @@ func (m *Manager) look(ctx context.Context) {
 // ready returns why the manager cannot do anything at present, nil if it can.
 func (m *Manager) ready() error {
 	if trouble := m.trouble.Load(); trouble != nil {
-		return fmt.Errorf("cannot read the cluster document: %w", *trouble)
+		return errors.New("cannot read the cluster document: " + reason(*trouble))
 	}
 	if m.document().Counter == 0 {
 		return errors.New("the manager is starting")

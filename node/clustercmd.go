@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/node/keeper"
 	"github.com/quoitdb/quoit/protocol"
 )
@@ -103,7 +104,7 @@ func takeSnapshot(c *conn, args [][]byte) error {
 	}()
 	s, err := k.Snapshot(ctx)
 	if err != nil {
-		return &protocol.Error{Code: protocol.UNAVAILABLE, Message: "no new snapshot: " + err.Error()}
+		return &protocol.Error{Code: protocol.UNAVAILABLE, Message: "no new snapshot: " + discreet.Text(err, bucketErrors()...)}
 	}
 	c.out = protocol.AppendInt(c.out, int64(s.Sequence))
 	return nil

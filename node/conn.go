@@ -322,7 +322,7 @@ func (c *conn) broken(err error) {
 	c.srv.stats.protocolErrors.Add(1)
 	if errors.Is(err, protocol.ErrCrossProtocol) {
 		c.srv.stats.crossProtocol.Add(1)
-		c.srv.log.Warn("closed a connection that sent an HTTP request", "client", c.nc.RemoteAddr().String())
+		c.srv.foreign.Warn(c.srv.log, "closed a connection that speaks another protocol", "client", c.nc.RemoteAddr().String())
 		return
 	}
 	c.refuse(c.orStranger(protocol.AsError(err)))

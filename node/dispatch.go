@@ -6,11 +6,13 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/wal"
 	"github.com/quoitdb/quoit/protocol"
 	"github.com/quoitdb/quoit/ring"
+	"github.com/quoitdb/quoit/snapshot/bucket"
 )
 
 // handler runs one command: it appends its reply to c.out, or returns an error,
@@ -187,7 +189,7 @@ func (c *conn) answer(err error, args [][]byte) {
 		c.refuse(&protocol.Error{Code: protocol.TOOLARGE, Message: "the value would be larger than " + strconv.Itoa(c.srv.limits.MaxValue) + " bytes"})
 	case errors.Is(err, wal.ErrNoSegment):
 		c.srv.stats.readOnly.Add(1)
-		c.refuse(&protocol.Error{Code: protocol.READONLY, Message: "writes are refused, reads go on: " + err.Error()})
+		c.refuse(&protocol.Error{Code: protocol.READONLY, Message: "writes are refused, reads go on: " + discreet.Text(err)})
 	case errors.Is(err, engine.ErrReadOnly):
 		c.srv.stats.readOnly.Add(1)
 		c.srv.stats.readOnlyAt.Store(c.srv.clock.coarse())
@@ -205,8 +207,28 @@ func (c *conn) answer(err error, args [][]byte) {
 		c.closing = true
 		c.refuse(&protocol.Error{Code: protocol.UNAVAILABLE, Message: "the node is stopping"})
 	default:
-		c.refuse(protocol.AsError(err))
+		c.refuse(c.srv.replyFor(err))
 	}
+}
+
+// replyFor is the reply to an error that has none of its own. What a client must not
+// read of it is in the log, once in a while.
+func (s *server) replyFor(err error) *protocol.Error {
+	var reply *protocol.Error
+	var broken *protocol.ProtocolError
+	if errors.As(err, &reply) || errors.As(err, &broken) {
+		return protocol.AsError(err)
+	}
+	text := discreet.Text(err, bucketErrors()...)
+	if text != err.Error() {
+		s.unexpected.Warn(s.log, "a request has failed", "err", err)
+	}
+	return &protocol.Error{Code: protocol.ERR, Message: text}
+}
+
+// bucketErrors are those of a bucket whose own text says enough.
+func bucketErrors() []error {
+	return []error{bucket.ErrInDoubt, bucket.ErrConditionFailed, bucket.ErrUnavailable, bucket.ErrNotFound}
 }
 
 // answerNotOwned sends the client to the owner of the key that is not served here.

@@ -80,7 +80,7 @@ func (s *server) infoSections() []infoSection {
 
 // infoServer is for those who see the server whole.
 func (s *server) infoServer() []infoLine {
-	return append(s.infoPublic(), intLine("process_id", int64(os.Getpid())), infoLine{"data_dir", s.about.dir})
+	return append(s.infoPublic(), intLine("process_id", int64(os.Getpid())))
 }
 
 // infoPublic is for everyone.

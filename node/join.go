@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/internal/member"
 	"github.com/quoitdb/quoit/internal/peer"
 	"github.com/quoitdb/quoit/protocol"
@@ -32,7 +33,7 @@ func (n *Node) join(ctx context.Context) (cluster.Incarnation, error) {
 			n.log.Info("not in the cluster yet", "why", why)
 			last = why
 		}
-		n.state.publish(&view{why: "the node is joining: " + err.Error()})
+		n.state.publish(&view{why: "the node is joining: " + discreet.Text(err, bucketErrors()...)})
 		if !sleep(ctx, pause, nil) {
 			return 0, ctx.Err()
 		}

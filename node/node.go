@@ -16,6 +16,7 @@ import (
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/cluster"
 	"github.com/quoitdb/quoit/internal/config"
+	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/internal/failpoint"
 	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/internal/peer"
@@ -233,7 +234,7 @@ func (n *Node) newServer(l net.Listener) *server {
 		commands: newCommandTable(),
 		about: about{
 			version: n.seams.Version, manager: n.config.ManagerAddr, started: n.seams.Now(),
-			fsync: n.config.Log.Fsync, dir: n.config.DataDir, instance: strings.ToLower(rand.Text()),
+			fsync: n.config.Log.Fsync, instance: strings.ToLower(rand.Text()),
 		},
 		guard: auth.NewGuard("node", n.keys, n.log),
 		fail:  n.fail, listener: l, stopping: make(chan struct{}), roster: roster{conns: make(map[uint64]*conn), from: places.Count{Most: n.config.Limits.PerAddress}},
@@ -316,7 +317,7 @@ func (n *Node) firstDocument(ctx context.Context) error {
 			return refused.err
 		}
 		n.log.Warn("cannot follow the cluster's document", "err", err)
-		n.state.publish(&view{why: "the node cannot read the cluster's document: " + err.Error()})
+		n.state.publish(&view{why: "the node cannot read the cluster's document: " + discreet.Text(err, bucketErrors()...)})
 		if !sleep(ctx, pause, nil) {
 			return ctx.Err()
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/internal/peer"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/keeper"
@@ -57,7 +58,7 @@ func (n *Node) untilReached(ctx context.Context, doing string, try func(context.
 			n.log.Warn(doing, "why", why)
 			last = why
 		}
-		n.state.publish(&view{why: doing + ": " + err.Error()})
+		n.state.publish(&view{why: doing + ": " + discreet.Text(err, bucketErrors()...)})
 		if !sleep(ctx, pause, nil) {
 			return ctx.Err()
 		}

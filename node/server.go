@@ -12,6 +12,7 @@ import (
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/internal/places"
+	"github.com/quoitdb/quoit/internal/seldom"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -34,6 +35,9 @@ type server struct {
 	commands   *commandTable
 	log        *slog.Logger
 	about      about
+	// unexpected are errors that no reply names whole, foreign those who speak another
+	// protocol.
+	unexpected, foreign seldom.Line
 	// fail is told about a log that can no longer be trusted.
 	fail func(error)
 	ctx  context.Context // of member commands; set before accept
@@ -62,7 +66,6 @@ type about struct {
 	manager string
 	started time.Time
 	fsync   Fsync
-	dir     string
 	// instance is of this process alone: who finds it under an address has found himself.
 	instance string
 }

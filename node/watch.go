@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/protocol"
 	"github.com/quoitdb/quoit/ring"
@@ -114,7 +115,7 @@ func watchError(id int64, err error) error {
 	if errors.Is(err, engine.ErrWatchSelector) {
 		return &protocol.Error{Code: protocol.ERR, Message: "WATCH: " + strconv.FormatInt(id, 10) + " is the id of a watch of another key or prefix"}
 	}
-	return &protocol.Error{Code: protocol.OVERLOADED, Message: err.Error()}
+	return &protocol.Error{Code: protocol.OVERLOADED, Message: discreet.Text(err)}
 }
 
 // enrol counts a watch that is new.

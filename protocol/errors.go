@@ -88,9 +88,9 @@ func ParseVersionMismatch(e *Error) (current uint64, ok bool) {
 }
 
 // ErrCrossProtocol means that an HTTP client talks to this port: a browser was
-// made to send a request whose body would be read as commands. The connection
+// made to send a request whose body would be read as commands; or an SSH client. The connection
 // is to be closed without an answer, and nothing after the offending line read.
-var ErrCrossProtocol = errors.New("protocol: an HTTP request on a port that does not speak HTTP")
+var ErrCrossProtocol = errors.New("protocol: a client of another protocol, HTTP or SSH")
 
 // ProtocolError means that the bytes are not what the protocol allows, so that
 // nobody can say where the next request or reply begins: answer Reply and close.

@@ -32,7 +32,7 @@ func (p *RequestParser) line(buf []byte) (n int, err error) {
 		return 0, nil
 	}
 	text := buf[:length]
-	if isHTTP(text) {
+	if isHTTP(text) || bytes.HasPrefix(text, []byte("SSH-")) {
 		return 0, ErrCrossProtocol
 	}
 	return length + 1, p.words(text)

@@ -73,6 +73,7 @@ func TestBadRequests(t *testing.T) {
 		{"HTTP GET", "GET / HTTP/1.1\r\n", "", ""},
 		{"HTTP PUT", " PUT k HTTP/1.0\n", "", ""},
 		{"HTTP/2", "PRI * HTTP/2.0\r\n", "", ""},
+		{"SSH", "SSH-2.0-Go\r\n", "", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, pieces := range [][]string{{tt.in}, bytewise(tt.in)} {

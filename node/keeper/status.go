@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/node/engine"
+	"github.com/quoitdb/quoit/snapshot/bucket"
 )
 
 const (
@@ -98,11 +100,11 @@ func (k *Keeper) Status() Status {
 	s.State = "ok"
 	switch {
 	case k.ended != nil && k.ended != ErrStopped: //nolint:errorlint // it is our own, unwrapped
-		s.State, s.Fenced = "snapshots have ended: "+k.ended.Error(), true
+		s.State, s.Fenced = "snapshots have ended: "+discreet.Text(k.ended), true
 	case s.err != nil:
-		s.State = fmt.Sprintf("%s; %s: %v", since, s.what, s.err)
+		s.State = fmt.Sprintf("%s; %s: %v", since, s.what, why(s.err))
 	case archiveErr != nil:
-		s.State = fmt.Sprintf("the log's archive is %d bytes behind: %v", lag, archiveErr)
+		s.State = fmt.Sprintf("the log's archive is %d bytes behind: %v", lag, why(archiveErr))
 	case k.stall.silent(now) > 0:
 		s.State = fmt.Sprintf("%s; the bucket has not answered for %s", since, k.stall.silent(now))
 	case k.archive.stall.silent(now) > 0:
@@ -111,6 +113,11 @@ func (k *Keeper) Status() Status {
 		s.State = "starting" // nobody has asked the bucket yet
 	}
 	return s
+}
+
+// why is what people may read of an error; the log has had all of it.
+func why(err error) string {
+	return discreet.Text(err, bucket.ErrInDoubt, bucket.ErrConditionFailed, bucket.ErrUnavailable, bucket.ErrNotFound)
 }
 
 func (k *Keeper) progress(phase string, fn func(*Status)) {

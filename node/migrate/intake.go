@@ -7,10 +7,12 @@ import (
 	"sync"
 
 	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/wal"
 	"github.com/quoitdb/quoit/protocol"
 	"github.com/quoitdb/quoit/ring"
+	"github.com/quoitdb/quoit/snapshot/bucket"
 )
 
 // What a target answers to STAGE_RANGE and STAGE_SEAL.
@@ -241,7 +243,7 @@ func sessionOf(link any, move []byte) (*intake, error) {
 func refusal(err error) error {
 	switch {
 	case errors.Is(err, wal.ErrNoSegment):
-		return &protocol.Error{Code: protocol.READONLY, Message: "the target's log cannot grow: " + err.Error()}
+		return &protocol.Error{Code: protocol.READONLY, Message: "the target's log cannot grow: " + discreet.Text(err)}
 	case errors.Is(err, engine.ErrReadOnly):
 		return &protocol.Error{Code: protocol.READONLY, Message: "the target's disk is full: free space there, or cancel the move"}
 	}
@@ -252,5 +254,5 @@ func refusal(err error) error {
 }
 
 func unavailable(err error) error {
-	return &protocol.Error{Code: protocol.UNAVAILABLE, Message: err.Error()}
+	return &protocol.Error{Code: protocol.UNAVAILABLE, Message: discreet.Text(err, bucket.ErrInDoubt, bucket.ErrUnavailable)}
 }

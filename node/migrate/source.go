@@ -11,11 +11,13 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/internal/member"
 	"github.com/quoitdb/quoit/internal/peer"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/wal"
 	"github.com/quoitdb/quoit/ring"
+	"github.com/quoitdb/quoit/snapshot/bucket"
 )
 
 var (
@@ -235,7 +237,7 @@ func (s *source) failed(err error) {
 func (s *source) note(phase string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state.phase, s.state.reason = phase, err.Error()
+	s.state.phase, s.state.reason = phase, discreet.Text(err, bucket.ErrInDoubt, bucket.ErrUnavailable)
 }
 
 func (s *source) enter(phase string) {

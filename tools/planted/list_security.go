@@ -52,5 +52,17 @@ func securityMistakes() []mistake {
 			old:  "	if e.fullForMoves(len(records)) {\n", new: "	if e.full(len(records)) && len(records) < 0 {\n",
 			pkg: inEngine, tests: []string{"TestARangeThatDoesNotFitIsRefusedBeforeTheClientsAre"},
 		},
+		{
+			name: "path-in-a-reply", what: "A client reads the text of an error of the disk or the network, path and address included.",
+			file: "internal/discreet/discreet.go",
+			old:  "	if text, ok := outside(err); ok {\n		return text\n	}\n	if text := err.Error(); !Reveals(text) {\n", new: "	if text := err.Error(); text != \"\" {\n",
+			pkg: inNode, tests: []string{"TestWhatClientsAreToldOfTroubleIsDiscreet"},
+		},
+		{
+			name: "node-any-error-as-it-is", what: "An error that has no reply of its own is sent to the client as it is.",
+			file: "node/dispatch.go",
+			old:  "		c.refuse(c.srv.replyFor(err))\n", new: "		c.refuse(protocol.AsError(err))\n",
+			pkg: inNode, tests: []string{"TestAnErrorOfTheLogIsNoReply"},
+		},
 	}
 }
