@@ -209,10 +209,17 @@ func (b build) String() string {
 }
 
 func newVersion() *cobra.Command {
-	asJSON := false
+	asJSON, sbom := false, false
 	c := &cobra.Command{
-		Use: "version", Short: "Print the version", Args: arguments(0, 0),
+		Use: "version", Short: "Print the version, or what is linked into the binary", Args: arguments(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if sbom {
+				bill, err := billOf(debug.ReadBuildInfo())
+				if err != nil {
+					return err
+				}
+				return printJSON(c.OutOrStdout(), bill)
+			}
 			b := versionOf(debug.ReadBuildInfo())
 			if asJSON {
 				return printJSON(c.OutOrStdout(), b)
@@ -222,5 +229,6 @@ func newVersion() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, for programs")
+	c.Flags().BoolVar(&sbom, "sbom", false, "print the modules in the binary as a CycloneDX 1.5 bill of materials (JSON)")
 	return c
 }
