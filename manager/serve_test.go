@@ -34,6 +34,9 @@ func TestBadInput(t *testing.T) {
 			"a line without end":   {strings.Repeat("x", 70_000), "-TOOLARGE Protocol error: "},
 			"an unbalanced quote":  {"PING \"x\r\n", "-ERR Protocol error: "},
 			"a web page":           {"POST / HTTP/1.1\r\nHost: localhost\r\n\r\nCLUSTER PAUSE\r\n", ""},
+			"an image in a page":   {"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\nCLUSTER PAUSE\r\n", ""},
+			"a header alone":       {"Host: localhost\r\nCLUSTER PAUSE\r\n", ""},
+			"an SSH client":        {"SSH-2.0-OpenSSH_9.6\r\nCLUSTER PAUSE\r\n", ""},
 			"requests, then worse": {"PING\r\nECHO x\r\n*x\r\nPING\r\n", "+PONG\r\n$1\r\nx\r\n-ERR Protocol error: invalid multibulk length"},
 		} {
 			bad := m.dial()
