@@ -1,0 +1,65 @@
+package house
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestTheSecurityChecklistNamesTestsThatExist: each line of docs/security-checklist.md
+// has tests, and each is one of the package that stands before it.
+func TestTheSecurityChecklistNamesTestsThatExist(t *testing.T) {
+	const root = "../.."
+	text, err := os.ReadFile(filepath.Join(root, "docs", "security-checklist.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := testsByFolder(t, root)
+	group, name := regexp.MustCompile("([a-z]+) ((?:`Test\\w+`(?:, )?)+)"), regexp.MustCompile(`Test\w+`)
+	lines, named := 0, 0
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 5 || !strings.HasPrefix(line, "| **") {
+			continue
+		}
+		lines++
+		groups := group.FindAllStringSubmatch(cells[3], -1)
+		if len(groups) == 0 {
+			t.Errorf("no test keeps watch over %s", strings.TrimSpace(cells[1]))
+		}
+		for _, g := range groups {
+			for _, test := range name.FindAllString(g[2], -1) {
+				if named++; !slices.Contains(have[test], g[1]) {
+					t.Errorf("%s: %s is no test of %s, but of %q", strings.TrimSpace(cells[1]), test, g[1], have[test])
+				}
+			}
+		}
+	}
+	if lines < 20 || named < 50 {
+		t.Errorf("%d lines with %d tests: the check proves nothing", lines, named)
+	}
+}
+
+// testsByFolder is where there is a test of each name, by the last part of the folder.
+func testsByFolder(t *testing.T, root string) map[string][]string {
+	t.Helper()
+	test := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	all := map[string][]string{}
+	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		source, err := os.ReadFile(path)
+		for _, m := range test.FindAllSubmatch(source, -1) {
+			all[string(m[1])] = append(all[string(m[1])], filepath.Base(filepath.Dir(path)))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
