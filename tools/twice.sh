@@ -17,7 +17,7 @@ build() { # build NAME
     export GOCACHE=$work/cache-of-$1 CGO_ENABLED=0
     go run -C tools/wasm .
     go build -trimpath -ldflags="-s -w" -o bin/quoit ./cmd/quoit
-    sha256sum bin/quoit web/dist/quoit.wasm
+    sha256sum bin/quoit web/dist/*.*
   )
   rm -rf "$work/cache-of-$1"
 }

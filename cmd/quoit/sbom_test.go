@@ -78,7 +78,8 @@ func TestTheBillOfMaterialsParses(t *testing.T) {
 		Type, Name, Version, PURL string
 		Ref                       string `json:"bom-ref"`
 		Hashes                    []struct{ Alg, Content string }
-	}) bool {
+	},
+	) bool {
 		return c.Name == "github.com/spf13/cobra" && len(c.Hashes) == 1
 	}) {
 		t.Error("cobra is missing, or its hash")

@@ -105,9 +105,9 @@ func use(t *testing.T, s *site) {
 	for range 4 {
 		working.Go(func() {
 			for ctx.Err() == nil {
-				key := fmt.Sprintf("user:%d", 1000+rand.IntN(3000))                 //nolint:gosec // any will do
-				if _, err := s.db.Get(ctx, key); err == nil && rand.IntN(50) == 0 { //nolint:gosec // as above
-					_ = s.db.Put(ctx, key, []byte(user(rand.IntN(100)))) //nolint:gosec // as above
+				key := fmt.Sprintf("user:%d", 1000+rand.IntN(3000))                 // any will do
+				if _, err := s.db.Get(ctx, key); err == nil && rand.IntN(50) == 0 { // as above
+					_ = s.db.Put(ctx, key, []byte(user(rand.IntN(100)))) // as above
 				}
 			}
 		})

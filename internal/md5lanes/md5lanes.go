@@ -48,7 +48,7 @@ func eight(dst []ring.Position, keys [][]byte) {
 			last = last<<8 | uint32(key[i])
 		}
 		words[w&15][lane] = last
-		words[14][lane] = uint32(w*4+len(key)) * 8 //nolint:gosec // At most MaxKey bytes.
+		words[14][lane] = uint32(w*4+len(key)) * 8 // At most MaxKey bytes.
 	}
 	var first [lanes]uint32
 	block(&first, &words)

@@ -8,7 +8,7 @@ type dice struct{ *rand.Rand }
 
 // dice returns the stream of a name, the same for the same seed.
 func (w *World) dice(name string) dice {
-	return dice{rand.New(rand.NewPCG(w.Seed, fingerprint(name)))} //nolint:gosec // To be repeated, not to be secret.
+	return dice{rand.New(rand.NewPCG(w.Seed, fingerprint(name)))} // To be repeated, not to be secret.
 }
 
 // fingerprint is FNV-1a.

@@ -71,7 +71,7 @@ func build(ctx context.Context, dir string) (*simulator, error) {
 		return nil, err
 	}
 	s := &simulator{dir: dir, binary: filepath.Join(dir, "sim.test")}
-	//nolint:gosec // The arguments are of our own making.
+	// The arguments are of our own making.
 	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-tags", "steady", "-overlay", overlay, "-o", s.binary, "github.com/quoitdb/quoit/internal/sim")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the simulator: %w\n%s", err, out)

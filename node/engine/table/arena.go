@@ -101,13 +101,13 @@ func (a *arena) addChunk() uint32 {
 		return noChunk
 	}
 	a.chunks, a.meta = append(a.chunks, a.slabs.takeChunk()), append(a.meta, chunkMeta{})
-	return uint32(len(a.chunks) - 1) //nolint:gosec // Below maxChunks.
+	return uint32(len(a.chunks) - 1) // Below maxChunks.
 }
 
 // grow counts bytes more that the entry of a block needs.
 func (a *arena) grow(r ref, bytes int64) {
 	m := &a.meta[r.chunk()]
-	m.live = uint32(int64(m.live) + bytes) //nolint:gosec // Within 0..chunkSize.
+	m.live = uint32(int64(m.live) + bytes) // Within 0..chunkSize.
 	a.live += bytes
 }
 

@@ -34,7 +34,7 @@ func (b *bigs) add(key, value []byte, version uint64, expireAt int64) ref {
 		return bigBit | ref(id)
 	}
 	b.entries = append(b.entries, e)
-	return bigBit | ref(len(b.entries)-1) //nolint:gosec // Memory ends long before.
+	return bigBit | ref(len(b.entries)-1) // Memory ends long before.
 }
 
 func (b *bigs) drop(r ref) {

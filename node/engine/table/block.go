@@ -37,7 +37,7 @@ const (
 // blockUnits returns how many units an entry needs, or false if it is too large
 // for a block.
 func blockUnits(key, value int, expiry bool) (units uint32, ok bool) {
-	n := uint64(headerSize) + uint64(key) + uint64(value) //nolint:gosec // Lengths are not negative.
+	n := uint64(headerSize) + uint64(key) + uint64(value) // Lengths are not negative.
 	if expiry {
 		n += expirySize
 	}
@@ -55,7 +55,7 @@ func writeBlock(b []byte, key, value []byte, version uint64, expireAt int64, sla
 	at := headerSize
 	if expireAt != 0 {
 		sizes |= expiryBit
-		binary.LittleEndian.PutUint64(b[at:], uint64(expireAt)) //nolint:gosec // Bits, not a quantity.
+		binary.LittleEndian.PutUint64(b[at:], uint64(expireAt)) // Bits, not a quantity.
 		at += expirySize
 	}
 	binary.LittleEndian.PutUint32(b[8:], sizes)
@@ -71,7 +71,7 @@ func setBlockMeta(b []byte, version uint64, expireAt int64) bool {
 	}
 	binary.LittleEndian.PutUint64(b, version)
 	if expireAt != 0 {
-		binary.LittleEndian.PutUint64(b[headerSize:], uint64(expireAt)) //nolint:gosec // Bits, not a quantity.
+		binary.LittleEndian.PutUint64(b[headerSize:], uint64(expireAt)) // Bits, not a quantity.
 	}
 	return true
 }
@@ -102,7 +102,7 @@ func setBlockSlack(b []byte, slack uint32) {
 // branches and asks for the line of the key beside that of the sizes.
 func blockHasKey(b, key []byte) bool {
 	sizes := blockSizes(b)
-	if sizes&lengthMask != uint32(len(key)) { //nolint:gosec // A longer key fails below.
+	if sizes&lengthMask != uint32(len(key)) { // A longer key fails below.
 		return false
 	}
 	if sizes&expiryBit == 0 {
@@ -119,7 +119,7 @@ func blockEntry(b []byte) Entry {
 	v := k + sizes>>lengthBits&lengthMask
 	e := Entry{Key: b[at:k:k], Value: b[k:v:v], Version: binary.LittleEndian.Uint64(b)}
 	if sizes&expiryBit != 0 {
-		e.ExpireAt = int64(binary.LittleEndian.Uint64(b[headerSize:])) //nolint:gosec // Bits, not a quantity.
+		e.ExpireAt = int64(binary.LittleEndian.Uint64(b[headerSize:])) // Bits, not a quantity.
 	}
 	return e
 }

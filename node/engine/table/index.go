@@ -170,7 +170,7 @@ func (x *index) spread(a, b, pages int) {
 	for i := pages - 1; i >= 0; i-- {
 		from, to := src.used*i/pages, src.used*(i+1)/pages
 		firsts[i] = src.start(from)
-		fresh[i], counts[i] = x.slabs.takePage(), int32(to-from) //nolint:gosec // At most a page.
+		fresh[i], counts[i] = x.slabs.takePage(), int32(to-from) // At most a page.
 		src.seek(from)
 		fresh[i].layout(to-from, &src, firsts[i], max(1, end-uint64(firsts[i])))
 		end = uint64(firsts[i])

@@ -10,16 +10,16 @@ import (
 
 // spread returns the n-th of positions without pattern.
 func spread(n int) ring.Position {
-	return ring.Position(uint32(n) * 2654435761) //nolint:gosec // Wraps by design.
+	return ring.Position(uint32(n) * 2654435761) // Wraps by design.
 }
 
-func number(n int) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) } //nolint:gosec // Bits.
+func number(n int) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) } // Bits.
 
 // fill puts n keys with values of so many bytes.
 func fill(tab *Table, n, size int) {
 	value := make([]byte, size)
 	for i := range n {
-		tab.Put(spread(i), number(i), value, uint64(i), 0) //nolint:gosec // Not negative.
+		tab.Put(spread(i), number(i), value, uint64(i), 0) // Not negative.
 	}
 }
 

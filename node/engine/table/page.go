@@ -41,7 +41,7 @@ func makeSlot(pos ring.Position, r ref) slot { return slot(pos)<<32 | slot(r) }
 
 func (s slot) pos() ring.Position { return ring.Position(s >> 32) }
 
-func (s slot) ref() ref { return ref(s) } //nolint:gosec // The low half.
+func (s slot) ref() ref { return ref(s) } // The low half.
 
 // hint returns where in the page of an arc a position probably is.
 func hint(pos, first ring.Position, width uint64) int {

@@ -20,7 +20,7 @@ func drawArc(t *rapid.T) arc {
 		rapid.SampledFrom([]uint64{1, 2, pageSlots, 1 << 24, 1 << 32}),
 		rapid.Uint64Range(1, 1<<32),
 	).Draw(t, "width")
-	return arc{ring.Position(rapid.Uint64Range(0, 1<<32-width).Draw(t, "first")), width} //nolint:gosec // In range.
+	return arc{ring.Position(rapid.Uint64Range(0, 1<<32-width).Draw(t, "first")), width} // In range.
 }
 
 func (a arc) draw(t *rapid.T) ring.Position {

@@ -69,7 +69,7 @@ func (t *Table) chooseVictims() (copying int64) {
 	budget := max(chunkSize, a.used/victimShare)
 	limit := a.worthEmptying(budget)
 	for id := range a.meta {
-		id, m := uint32(id), &a.meta[id] //nolint:gosec // Below maxChunks.
+		id, m := uint32(id), &a.meta[id] // Below maxChunks.
 		if m.used == 0 || id == a.open || m.live > limit {
 			continue
 		}
@@ -101,7 +101,7 @@ func (a *arena) worthEmptying(budget int64) uint32 {
 	}
 	for i, n := range live {
 		if budget -= n; budget < 0 {
-			return uint32(i+1) * step //nolint:gosec // At most a chunk and a step.
+			return uint32(i+1) * step // At most a chunk and a step.
 		}
 	}
 	return chunkSize

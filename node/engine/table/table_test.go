@@ -197,7 +197,7 @@ func TestNothingIsAllocatedPerOperation(t *testing.T) {
 	} {
 		if n := testing.AllocsPerRun(15_000, func() {
 			i++
-			binary.BigEndian.PutUint64(key, uint64(i%20_000)) //nolint:gosec // Not negative.
+			binary.BigEndian.PutUint64(key, uint64(i%20_000)) // Not negative.
 			op(spread(i % 20_000))
 		}); n >= 1 {
 			t.Errorf("%s: %.2f allocations", name, n)
