@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quoitdb/quoit/client"
 	"github.com/quoitdb/quoit/ring"
 )
 
@@ -90,7 +91,7 @@ func (f *feed) follow(ctx context.Context) (got bool, err error) {
 	late := time.AfterFunc(feedTime, func() { _ = s.Close() })
 	defer late.Stop()
 	if _, err := s.Write(f.introduce(token)); err != nil {
-		return false, f.refusal(err)
+		return false, err
 	}
 	for {
 		text, err := s.Message()
@@ -98,7 +99,7 @@ func (f *feed) follow(ctx context.Context) (got bool, err error) {
 		case err != nil && !got && !late.Stop():
 			return false, errors.New(f.gateway() + " takes connections and gives no topology: it does not reach the cluster")
 		case err != nil:
-			return got, f.refusal(err)
+			return got, err
 		}
 		late.Stop()
 		t, err := ring.ParseTopology(text)
@@ -138,7 +139,7 @@ func (f *feed) take(s Socket, t ring.Topology) {
 func (f *feed) failed(err error) {
 	f.mu.Lock()
 	had := f.socket != nil
-	f.socket, f.trouble = nil, err
+	f.socket, f.trouble = nil, f.refusal(err)
 	if had {
 		f.lost = time.Now()
 	}
@@ -164,6 +165,8 @@ func (f *feed) newest(ctx context.Context) (ring.Topology, error) {
 		switch {
 		case t.Cluster != "":
 			return t, nil
+		case errors.Is(trouble, client.ErrUnauthenticated):
+			return t, trouble
 		case trouble != nil:
 			return t, errors.Join(errors.New("no gateway gives a topology"), trouble)
 		}

@@ -67,11 +67,11 @@ func (f *feed) introduce(token string) []byte {
 }
 
 // refusal is the error of a feed that has ended: a gateway says with a code that it
-// wants a token, or another one.
+// wants a token, or another one. Called with mu held.
 func (f *feed) refusal(err error) error {
 	var end *CloseError
 	if !errors.As(err, &end) || end.Code != closeUnauthenticated {
 		return err
 	}
-	return errors.Join(&client.ServerError{Code: protocol.NOAUTH, Message: end.Reason, Node: f.gateway()}, end)
+	return &client.ServerError{Code: protocol.NOAUTH, Message: end.Reason, Node: f.gateways[f.current]}
 }

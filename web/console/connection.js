@@ -9,7 +9,7 @@ const banner = byId("banner");
 
 /** Follows a database's connections and the gateway's reports. */
 export function newConnection() {
-  let state = "waiting"; // of the database: waiting, open, failed
+  let state = "waiting"; // of the database: waiting, open, failed, asking for a token
   let why = ""; // it failed
   let feed = null; // the lost connection to the gateway: { since, code, reason }
   const lost = new Map(); // node -> the same
@@ -19,7 +19,7 @@ export function newConnection() {
     const words = troubles();
     const good = state === "open" && !feed;
     pill.dataset.state = good ? (words.length > 0 ? "warn" : "good") : state === "waiting" ? "waiting" : "bad";
-    say(pill, good ? "Connected" : state === "waiting" ? "Connecting" : "Reconnecting");
+    say(pill, good ? "Connected" : state === "waiting" ? "Connecting" : state === "asking" ? "Token needed" : "Reconnecting");
     banner.dataset.kind = good ? "warn" : "error";
     banner.hidden = words.length === 0;
     say(banner, words.join(" "));
@@ -27,6 +27,7 @@ export function newConnection() {
 
   function troubles() {
     const words = [];
+    if (state === "asking") return words; // the form says why
     if (state === "failed") words.push(`No connection: ${why} Trying again.`);
     if (feed) words.push(`The connection to the gateway is lost${reasonOf(feed)}. This page connects again by itself; reads and writes wait.`);
     if (!feed) for (const [node, end] of lost) words.push(`Node ${node} cannot be reached${reasonOf(end)}; what it owns waits for it.`);
@@ -36,6 +37,7 @@ export function newConnection() {
 
   return {
     waiting() { state = "waiting"; draw(); },
+    asking() { state = "asking"; draw(); },
     failed(error) { state = "failed"; why = sentence(error.message); draw(); },
     /** A database is open: listens to it. */
     open(db) {
@@ -71,7 +73,7 @@ const expected = new Set([1000, 4003]);
 
 const reasons = {
   1006: "it broke off", 4000: "the gateway stops", 4001: "the node has closed it", 4002: "this page took its answers too slowly",
-  4005: "the gateway has no memory left",
+  4005: "the gateway has no memory left", 4006: "the token is not valid any more",
 };
 
 function reasonOf({ code, reason }) {

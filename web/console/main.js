@@ -13,8 +13,10 @@ import { assign, numberOf } from "./palette.js";
 import { keysWords, newRing, placeWords } from "./ring.js";
 import { newRoutes } from "./routes.js";
 import { followStatus } from "./status.js";
+import { askForToken, currentToken } from "./token.js";
 
 const tryAgain = 2000; // milliseconds after a connect that failed
+const noToken = 4006; // the gateway's close code where a token is missing, or good no more
 
 let db = null;
 let report = null; // the newest of the gateway
@@ -52,9 +54,13 @@ async function open() {
   connection.waiting();
   for (;;) {
     try {
-      db = await connect({ callTimeout: 15_000 });
+      db = await connect({ callTimeout: 15_000, token: currentToken() });
       break;
     } catch (error) {
+      if (error.code === "NOAUTH") {
+        await otherToken(error.message);
+        continue;
+      }
       connection.failed(error);
       await new Promise((resolve) => setTimeout(resolve, tryAgain));
     }
@@ -66,10 +72,26 @@ async function open() {
     db = null; // the client has ended; a new one takes its place
     open();
   });
+  const opened = db;
+  db.addEventListener("disconnect", async ({ detail }) => {
+    if (detail.node !== null || detail.code !== noToken || db !== opened) return;
+    db = null; // what the gateway takes no more, the nodes do not take either
+    opened.close();
+    await otherToken(detail.reason);
+    await open();
+  });
   connection.open(db);
   editor.use(db);
   takeTopology(db.topology);
   await data.use(db);
+}
+
+/** Waits for another token, and then asks how the cluster does at once. */
+async function otherToken(why) {
+  connection.asking();
+  await askForToken(why.replace(/^.*? answered NOAUTH /, ""));
+  connection.waiting();
+  status.ask();
 }
 
 function takeTopology(topology) {
@@ -94,7 +116,7 @@ function takeReport(next) {
     moves.update(next);
     if (first) defaultLive(next.console);
   } else {
-    moves.unknown("Whether anything moves is not known: the manager has not answered yet.");
+    moves.unknown(next.denied ? "Whether anything moves is not for this token to see." : "Whether anything moves is not known: the manager has not answered yet.");
   }
   showMoves();
   showNodes();

@@ -1,16 +1,22 @@
 // How the cluster does, as the gateway tells it (GET /v1/status), once a second while
 // somebody looks at the page.
 
+import { authorization } from "./token.js";
+
 const base = new URL("../v1/", import.meta.url);
 const every = 1000;
 const patience = 10_000;
 
 /** A report of the gateway, or why there is none:
- * { console, version, age_ms, trouble, cluster } or { trouble, cluster: null, away: true }. */
+ * { console, version, age_ms, trouble, cluster } or { trouble, cluster: null, away: true };
+ * denied says that this page's token does not do. */
 async function fetchStatus() {
   try {
-    const answer = await fetch(new URL("status", base), { cache: "no-store", signal: AbortSignal.timeout(patience) });
-    if (answer.headers.get("Content-Type") === "application/json") return await answer.json();
+    const answer = await fetch(new URL("status", base), { cache: "no-store", headers: authorization(), signal: AbortSignal.timeout(patience) });
+    if (answer.headers.get("Content-Type") === "application/json") {
+      const body = await answer.json();
+      return body.error ? { cluster: null, denied: true, trouble: `nodes and moves are not shown: ${body.error}` } : body;
+    }
     return { cluster: null, away: true, trouble: `the gateway answers ${answer.status}: ${(await answer.text()).trim().slice(0, 200)}` };
   } catch {
     return { cluster: null, away: true, trouble: "the gateway does not answer" };
@@ -51,7 +57,7 @@ export async function changeMoves(verb) {
   let answer;
   try {
     answer = await fetch(new URL(`moves/${verb}`, base), {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: "{}", signal: AbortSignal.timeout(2 * patience),
+      method: "POST", headers: { "Content-Type": "application/json", ...authorization() }, body: "{}", signal: AbortSignal.timeout(2 * patience),
     });
   } catch {
     throw new Error("The gateway has not answered. It may have been done or not.");

@@ -13,7 +13,7 @@ const items = new Map(); // key -> { element, item, version }
 let db;
 
 async function main() {
-  db = await connect({ as: "text" });
+  db = await connect({ as: "text", token: sessionStorage.getItem("quoit.token") ?? undefined }); // as the console keeps it
   showState();
   for (const event of ["topology", "disconnect", "reconnect"]) db.addEventListener(event, showState);
   document.getElementById("add").addEventListener("submit", add);
@@ -91,4 +91,6 @@ function forget(key) {
   items.delete(key);
 }
 
-main().catch((error) => { state.textContent = `The list has ended: ${error.message}`; });
+main().catch((error) => {
+  state.textContent = error.code === "NOAUTH" ? "This cluster asks for a token: give one in the console, and come back." : `The list has ended: ${error.message}`;
+});
