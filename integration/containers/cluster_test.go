@@ -156,12 +156,20 @@ func (c *cluster) start(name string, command, binds []string, env map[string]str
 	return s
 }
 
+// What a container of a test may have, as in compose.yaml.
+const (
+	containerProcesses = 512
+	containerMemory    = 1 << 30
+)
+
 // run starts a container that ends with the test.
 func run(t *testing.T, image string, options ...testcontainers.ContainerCustomizer) testcontainers.Container {
 	t.Helper()
 	ctr, err := testcontainers.Run(t.Context(), image, append(options, testcontainers.WithLabels(labels()),
 		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) {
 			h.ReadonlyRootfs, h.CapDrop, h.SecurityOpt = true, []string{"ALL"}, []string{"no-new-privileges:true"}
+			processes := int64(containerProcesses)
+			h.PidsLimit, h.Memory = &processes, containerMemory
 		}))...)
 	t.Cleanup(func() {
 		if ctr != nil {

@@ -152,8 +152,8 @@ func TestEveryVariableThatIsNamedExists(t *testing.T) {
 	}
 	files := append(manifests, "../../Dockerfile", "../../compose.yaml", "../../deploy/minio/Dockerfile", operations)
 	more := map[string][]string{ // what else a file may name
-		"compose.yaml":  {"QUOIT_IMAGE", "QUOIT_MINIO_IMAGE", "QUOIT_NET", "QUOIT_PORT", "QUOIT_WEB_PORT", "QUOIT_REDIS_PORT"}, // Compose fills these in
-		"node.yaml":     {"QUOIT_NODE_PORT"},                                                                                   // what must not be there
+		"compose.yaml":  {"QUOIT_IMAGE", "QUOIT_MEMORY", "QUOIT_MINIO_IMAGE", "QUOIT_NET", "QUOIT_PORT", "QUOIT_WEB_PORT", "QUOIT_REDIS_PORT"}, // Compose fills these in
+		"node.yaml":     {"QUOIT_NODE_PORT"},                                                                                                   // what must not be there
 		"manager.yaml":  {"QUOIT_MANAGER_PORT"},
 		"operations.md": {"QUOIT_NODE_PORT"},
 	}

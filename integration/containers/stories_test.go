@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,6 +30,25 @@ func TestAClusterFromTheImage(t *testing.T) {
 		if is.Config.User != "65532:65532" || !is.HostConfig.ReadonlyRootfs {
 			t.Errorf("%s runs as %q, read-only root: %v", s.name, is.Config.User, is.HostConfig.ReadonlyRootfs)
 		}
+		if h := is.HostConfig; !slices.Contains(h.CapDrop, "ALL") || len(h.CapAdd) > 0 || h.Privileged || !slices.Contains(h.SecurityOpt, "no-new-privileges:true") || h.PidsLimit == nil || h.Memory == 0 {
+			t.Errorf("%s has capabilities -%v +%v, privileged %v, %v, processes %v, memory %d", s.name, h.CapDrop, h.CapAdd, h.Privileged, h.SecurityOpt, h.PidsLimit, h.Memory)
+		}
+	}
+
+	// Nothing but the volumes can be written, and a node knows what memory it has.
+	for _, file := range []string{"/keys", "/tmp/keys", "/etc/keys"} {
+		code, said, err := c.nodes[0].ctr.Exec(t.Context(), []string{"/quoit", "export", "--servers", "manager:7400", "-o", file})
+		c.must(err)
+		if text, _ := io.ReadAll(said); code == 0 {
+			t.Errorf("%s was written: %s", file, text)
+		}
+	}
+	node := redis.NewClient(&redis.Options{Addr: c.nodes[0].address(), Dialer: c.dialer()})
+	defer func() { _ = node.Close() }()
+	info, err := node.Info(t.Context()).Result()
+	c.must(err)
+	if most := fmt.Sprintf("maxmemory:%d\r\n", containerMemory/100*80*3/4); !strings.Contains(info, most) {
+		t.Errorf("a node with %d bytes of memory does not say %q:\n%s", containerMemory, most, info)
 	}
 
 	// What the Go client writes a stock Redis client reads.
