@@ -1,7 +1,6 @@
 package node
 
 import (
-	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -80,7 +79,7 @@ func (s *server) infoSections() []infoSection {
 
 // infoServer is for those who see the server whole.
 func (s *server) infoServer() []infoLine {
-	return append(s.infoPublic(), intLine("process_id", int64(os.Getpid())))
+	return append(s.infoPublic(), intLine("process_id", int64(s.about.process)))
 }
 
 // infoPublic is for everyone.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -41,9 +42,11 @@ type Seams struct {
 	Points        *failpoint.Set            // instead of none
 	Logger        *slog.Logger              // instead of slog.Default()
 	NewMover      func(Host) (Mover, error) // instead of node/migrate
+	Segment       int64                     // instead of Config.Log.Segment, and smaller than people may choose
 	OnFatal       func(error)               // told once, before anything else, when the node must not go on
 	Version       string                    // of the program, for INFO and HELLO
 	OwnProcess    bool                      // the process is this node's alone: its Go heap is held to QUOIT_NODE_MAX_MEMORY, unless GOMEMLIMIT says otherwise
+	Process       int                       // instead of this process's number, for INFO
 
 	// NewGateway makes the gateway that Config.GatewayAddr asks for; without it that is
 	// an error. It serves on GatewayListener if that is set.
@@ -234,7 +237,7 @@ func (n *Node) newServer(l net.Listener) *server {
 		commands: newCommandTable(),
 		about: about{
 			version: n.seams.Version, manager: n.config.ManagerAddr, started: n.seams.Now(),
-			fsync: n.config.Log.Fsync, instance: strings.ToLower(rand.Text()),
+			fsync: n.config.Log.Fsync, process: cmp.Or(n.seams.Process, os.Getpid()), instance: strings.ToLower(rand.Text()),
 		},
 		guard: auth.NewGuard("node", n.keys, n.log),
 		fail:  n.fail, listener: l, stopping: make(chan struct{}), roster: roster{conns: make(map[uint64]*conn), from: places.Count{Most: n.config.Limits.PerAddress}},

@@ -3,6 +3,7 @@ package node
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -261,7 +262,7 @@ func (n *Node) choose(ctx context.Context, s *snapshot.Store, b *beginning) erro
 // openLog opens the log; start is where it begins if it does not exist.
 func (n *Node) openLog(start wal.LSN) (*wal.Log, error) {
 	log, err := wal.Open(wal.Options{
-		FS: n.folder.fs, Dir: n.folder.logDir(), SegmentSize: int64(n.config.Log.Segment),
+		FS: n.folder.fs, Dir: n.folder.logDir(), SegmentSize: cmp.Or(n.seams.Segment, int64(n.config.Log.Segment)),
 		Sync: wal.SyncMode(n.config.Log.Fsync), Interval: n.config.Log.FsyncInterval,
 		MaxRecord: engine.MaxRecord(engine.DefaultMaxKey, int(n.config.Limits.Value)),
 		OnPoison:  func(err error) { n.fail(fmt.Errorf("the log can no longer be trusted: %w", err)) },

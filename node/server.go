@@ -66,6 +66,7 @@ type about struct {
 	manager string
 	started time.Time
 	fsync   Fsync
+	process int
 	// instance is of this process alone: who finds it under an address has found himself.
 	instance string
 }

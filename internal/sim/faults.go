@@ -251,13 +251,8 @@ func (w *World) joinOrLeave(d dice) {
 func (w *World) takeSnapshot(d dice) {
 	m := w.anyNode(d)
 	w.working.Go(func() {
-		p := &process{w: w, host: "c0", name: "admin"}
-		c, err := peer.Dial(context.Background(), w.net.dialler(p), m.addr, 2*time.Second)
-		if err != nil {
-			return
-		}
-		defer func() { _ = c.Close() }()
-		if _, err = c.DoStrings("SNAPSHOT"); err == nil {
+		err := w.snapshotOf(context.Background(), m)
+		if err == nil {
 			w.trace.count("snapshot asked for and taken", 1)
 		}
 		w.trace.note("snapshot", fmt.Sprint(m.host, " ", err), nil)

@@ -15,11 +15,15 @@ type plan struct {
 	tokens, spareTokens int
 	clients             int
 	registers           int
+	counters, mortals   bool
+	scans, watches      bool
+	restore             bool          // a disk is lost in the end, and its node comes back from the bucket
 	thinking            time.Duration // between two operations of a client, on average
 	length              time.Duration // of the time in which faults happen
 	pause               time.Duration // between two faults, on average
 
 	snapshots, archive time.Duration
+	segment            int64 // of a log: so small that runs come to its end
 
 	slowNet   float64 // share of messages that take long
 	badBucket float64 // share of requests
@@ -35,7 +39,9 @@ func newPlan(d dice) plan {
 		length:    between(d, 1500*time.Millisecond, 3500*time.Millisecond),
 		pause:     between(d, 50*time.Millisecond, 400*time.Millisecond),
 		snapshots: between(d, time.Second, 4*time.Second), archive: between(d, 300*time.Millisecond, 2*time.Second),
-		clocks: d.chance(0.6),
+		segment: one[int64](d, 96<<10, 128<<10, 1<<20),
+		clocks:  d.chance(0.6), counters: d.chance(0.5), mortals: d.chance(0.4), scans: d.chance(0.3), watches: d.chance(0.4),
+		restore: d.chance(0.2),
 	}
 	if d.chance(0.5) {
 		p.slowNet = d.Float64() * 0.1

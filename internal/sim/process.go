@@ -154,6 +154,7 @@ func startNode(m *machine, p *process) (func(), <-chan struct{}, error) {
 	n, err := node.Start(context.Background(), w.nodeConfig(m), node.Seams{
 		Listener: l, Dial: w.net.dialler(p), FS: m.disk.mount(), Bucket: &handle{w.bucket, p},
 		Now: m.clock.now, Logger: w.logger(p), Version: "sim",
+		Segment: w.plan.segment, Process: m.life,
 	})
 	if err != nil {
 		_ = l.Close()

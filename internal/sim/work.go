@@ -4,32 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"sync"
-	"sync/atomic"
 	"time"
-
-	"github.com/anishathalye/porcupine"
 
 	"github.com/quoitdb/quoit/client"
 )
 
-// ledger is what clients have asked for and been answered, for the checks.
-type ledger struct {
-	clock atomic.Int64 // orders calls and returns
-
-	registers []string
-
-	mu      sync.Mutex
-	history []porcupine.Operation // guarded by mu
-	admin   *client.Client
+// workload is one kind of thing that clients do, and what is known of it.
+type workload interface {
+	// step does one thing, as client id for the n-th time.
+	step(ctx context.Context, c *client.Client, d dice, id, n int)
+	// audit reads everything when the cluster has come to rest.
+	audit(ctx context.Context, when string)
+	// check looks at the whole history when the run is over.
+	check()
 }
 
 func clientHost(i int) string { return fmt.Sprintf("c%d", i+1) }
-
-func (l *ledger) begin(w *World) {
-	l.registers = w.keyNames("r", w.plan.registers)
-}
 
 func (w *World) openClient(ctx context.Context, p *process, health time.Duration) (*client.Client, error) {
 	seeds := []string{w.manager.addr}
@@ -38,118 +28,138 @@ func (w *World) openClient(ctx context.Context, p *process, health time.Duration
 	}
 	dial := w.net.dialler(p)
 	return client.Open(ctx, seeds, client.WithDialTimeout(time.Second), client.WithHealthInterval(health),
-		client.WithDialer(func(ctx context.Context, addr string) (client.Conn, error) {
-			return dial(ctx, addr)
-		}))
+		client.WithDialer(func(ctx context.Context, addr string) (client.Conn, error) { return dial(ctx, addr) }))
 }
 
-// work starts the clients, when the cluster has formed.
-func (w *World) work(ctx context.Context) bool {
-	p := &process{w: w, host: "c0", name: "auditor"}
-	formed, cancel := context.WithTimeout(ctx, patience)
+// form waits until the cluster answers.
+func (w *World) form(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	auditor, err := w.openClient(formed, p, 2*time.Second)
-	for ; err == nil; _ = sleep(formed, 10*time.Millisecond) {
-		if _, err := auditor.Get(formed, "nothing"); errors.Is(err, client.ErrNotFound) {
+	auditor, err := w.openClient(ctx, &process{w: w, host: "c0", name: "auditor"}, 2*time.Second)
+	for ; err == nil; _ = sleep(ctx, 10*time.Millisecond) {
+		if _, err = auditor.Get(ctx, "nothing"); errors.Is(err, client.ErrNotFound) {
 			break
 		}
-		err = formed.Err()
+		err = ctx.Err()
 	}
-	if err != nil {
+	if auditor != nil {
+		w.auditor = auditor
+	}
+	if !errors.Is(err, client.ErrNotFound) {
 		w.fail("liveness: the cluster does not form within %s: %v", patience, err)
 		return false
 	}
-	w.ledger.admin = auditor
 	w.trace.note("formed", "", nil)
+	return true
+}
+
+// assign makes the workloads of the plan.
+func (w *World) assign(ctx context.Context) bool {
+	w.know = newKnowledge(w)
+	r := newRegisters(w)
+	w.works = []workload{r, r}
+	if w.plan.counters {
+		w.works = append(w.works, newCounters(w))
+	}
+	if w.plan.mortals {
+		w.works = append(w.works, newMortals(w))
+	}
+	if w.plan.scans {
+		s := newScans(w)
+		if !s.fill(ctx) {
+			return false
+		}
+		w.works = append(w.works, s)
+	}
+	if w.plan.watches {
+		v := newWatches(w, r)
+		go v.watch(ctx)
+		w.watching = v
+	}
+	return true
+}
+
+// work starts the clients.
+func (w *World) work(ctx context.Context) {
 	for i := range w.plan.clients {
 		w.working.Go(func() { w.client(ctx, i) })
 	}
-	return true
 }
 
 // client is one client's life.
 func (w *World) client(ctx context.Context, i int) {
 	d := w.dice(fmt.Sprint("client ", i))
-	p := &process{w: w, host: clientHost(i), name: clientHost(i)}
-	c, err := w.openClient(ctx, p, between(d, 300*time.Millisecond, 2*time.Second))
+	c, err := w.openClient(ctx, &process{w: w, host: clientHost(i), name: clientHost(i)}, between(d, 300*time.Millisecond, 2*time.Second))
 	if err != nil {
 		return
 	}
 	defer func() { _ = c.Close() }()
 	for n := 1; sleep(ctx, between(d, w.plan.thinking/8, 15*w.plan.thinking/8)); n++ {
 		op, cancel := context.WithTimeout(context.WithoutCancel(ctx), between(d, 100*time.Millisecond, 3*time.Second))
-		w.register(op, c, d, i, n)
+		one(d, w.works...).step(op, c, d, i, n)
 		cancel()
 	}
 }
 
-// registerOp is what a client asked of a register.
-type registerOp struct {
-	kind  byte // 'r', 'w' or 'd'
-	key   string
-	value string
-}
+// outcome is what a client knows of a write.
+type outcome byte
 
-const nothing = "" // what a register holds that is not there
+const (
+	done    outcome = iota + 1
+	refused         // it was not done, and never will be
+	unknown         // it may be done, now or later
+)
 
-func (w *World) register(ctx context.Context, c *client.Client, d dice, id, n int) {
-	op := registerOp{kind: one[byte](d, 'r', 'r', 'r', 'w', 'w', 'w', 'w', 'd'), key: one(d, w.ledger.registers...)}
-	if op.kind == 'w' {
-		op.value = fmt.Sprintf("%d.%d", id, n)
-	}
-	_, _ = w.operate(ctx, c, op, id) // It is in the ledger.
-}
-
-// operate does an operation on a register and notes what came of it.
-func (w *World) operate(ctx context.Context, c *client.Client, op registerOp, id int) (string, error) {
-	var got string
-	var err error
-	call := w.ledger.clock.Add(1)
-	switch op.kind {
-	case 'r':
-		var b []byte
-		b, err = c.Get(ctx, op.key)
-		if got = string(b); errors.Is(err, client.ErrNotFound) {
-			got, err = nothing, nil
-		}
-	case 'w':
-		err = c.Put(ctx, op.key, []byte(op.value))
-	case 'd':
-		_, err = c.Delete(ctx, op.key)
-	}
-	w.trace.note("op", fmt.Sprintf("c%d %c %s %s -> %s %v", id+1, op.kind, op.key, op.value, got, err), nil)
-	w.ledger.add(w, porcupine.Operation{ClientId: id, Input: op, Call: call, Output: got, Return: w.ledger.clock.Add(1)}, op.kind != 'r', err)
-	return got, err
-}
-
-// add notes an operation. What failed without an answer may happen until the end of time;
-// a read that failed says nothing.
-func (l *ledger) add(w *World, op porcupine.Operation, writes bool, err error) {
+// outcomeOf counts it, too.
+func (w *World) outcomeOf(err error) outcome {
 	switch {
 	case err == nil:
-		w.trace.count("operations acknowledged", 1)
-	case !writes:
-		w.trace.count("reads failed", 1)
-		return
+		w.trace.count("writes acknowledged", 1)
+		return done
 	case errors.Is(err, client.ErrOutcomeUnknown):
 		w.trace.count("writes of unknown outcome", 1)
-		op.Return = math.MaxInt64
-	default:
-		w.trace.count("writes refused", 1)
-		return
+		return unknown
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.history = append(l.history, op)
+	w.trace.count("writes refused", 1)
+	return refused
 }
 
-// audit reads every key.
+// read says whether a read has an answer; not found is one.
+func (w *World) read(err error) (found, answered bool) {
+	switch {
+	case err == nil:
+		w.trace.count("reads answered", 1)
+		return true, true
+	case errors.Is(err, client.ErrNotFound):
+		w.trace.count("reads answered", 1)
+		return false, true
+	}
+	w.trace.count("reads failed", 1)
+	return false, false
+}
+
+// audit reads everything.
 func (w *World) audit(when string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	for _, key := range w.ledger.registers {
-		if _, err := w.operate(ctx, w.ledger.admin, registerOp{kind: 'r', key: key}, w.plan.clients); err != nil {
-			w.fail("%s %s cannot be read: %v", when, key, err)
+	for i, work := range w.works {
+		if i != 1 { // the registers are there twice, to be done twice as often
+			work.audit(ctx, when)
 		}
+	}
+	if w.watching != nil {
+		w.watching.audit(ctx, when)
+	}
+}
+
+// check looks at all histories, outside of virtual time.
+func (w *World) check() {
+	for i, work := range w.works {
+		if i != 1 {
+			work.check()
+		}
+	}
+	if w.watching != nil {
+		w.watching.check()
 	}
 }
