@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 
 	"github.com/quoitdb/quoit/gateway"
@@ -70,6 +71,7 @@ func managerServer() server {
 				return settingsError(err)
 			}
 			logger := newLogger(log, c.LogLevel)
+			holdHeap()
 			return manager.Run(ctx, c, manager.Seams{Logger: logger, Points: telling(points, logger)})
 		},
 	}
@@ -85,6 +87,7 @@ func gatewayServer() server {
 			if err != nil {
 				return settingsError(err)
 			}
+			holdHeap()
 			site := web.New()
 			err = gateway.Run(ctx, c, gateway.Seams{Logger: newLogger(log, c.LogLevel), Version: versionOf(debug.ReadBuildInfo()).Version, Assets: site})
 			return errors.Join(err, site.Close())
@@ -108,6 +111,13 @@ func diskOf(environ map[string]string, log *slog.Logger) vfs.FS {
 		return vfs.OS()
 	}
 	return vfs.Ailing(vfs.OS(), orders, func(order string) { log.Warn(faultFired, "fault", "disk "+order) })
+}
+
+// holdHeap keeps the Go heap of a process without data of its own within 80 % of what
+// the container or the machine has, unless GOMEMLIMIT says otherwise: it is collected
+// harder before the system ends it. Not knowing what there is leaves the heap free.
+func holdHeap() {
+	_, _ = memlimit.SetGoMemLimitWithOpts(memlimit.WithRatio(0.8), memlimit.WithProvider(memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem)))
 }
 
 func newNode() *cobra.Command    { return nodeServer().command() }
