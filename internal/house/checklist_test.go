@@ -63,3 +63,33 @@ func testsByFolder(t *testing.T, root string) map[string][]string {
 	}
 	return all
 }
+
+// TestProofsAreComparedInConstantTime: in internal/auth nothing that is secret is
+// compared by what stops at the first difference. Signatures of tokens are the
+// library's; scopes are no secret.
+func TestProofsAreComparedInConstantTime(t *testing.T) {
+	files, err := filepath.Glob("../auth/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hasty := regexp.MustCompile(`bytes\.Equal\(|reflect\.DeepEqual\(|slices\.Equal\(|(?i:\bmac\b|\.mac\b|\.MAC\b|digest|signature)(\[:\])? [!=]= [^n]`)
+	constant := 0
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		constant += strings.Count(string(source), "hmac.Equal(") + strings.Count(string(source), "subtle.ConstantTimeCompare(")
+		for line := range strings.Lines(string(source)) {
+			if hasty.MatchString(line) && filepath.Base(file) != "scope.go" {
+				t.Errorf("%s compares in a time that tells: %s", file, strings.TrimSpace(line))
+			}
+		}
+	}
+	if constant < 2 {
+		t.Errorf("%d comparisons in constant time, want one for each side of a member's proof", constant)
+	}
+}
