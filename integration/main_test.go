@@ -28,6 +28,13 @@ var toxics = []string{
 }
 
 func TestMain(m *testing.M) {
+	if text := os.Getenv(attackVariable); text != "" {
+		if err := attackers(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	flag.Parse()
 	if err := flag.Set("test.parallel", parallel); err != nil {
 		panic(err)

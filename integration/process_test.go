@@ -200,7 +200,8 @@ func (f *fleet) until(what string, wanted func(manager.Status) bool) manager.Sta
 	return untilStatus(f.t, f.address, what, wanted)
 }
 
-func untilStatus(t *testing.T, address, what string, wanted func(manager.Status) bool) manager.Status {
+// untilStatus does something between one question and the next.
+func untilStatus(t *testing.T, address, what string, wanted func(manager.Status) bool, meanwhile ...func()) manager.Status {
 	t.Helper()
 	deadline := time.After(patience)
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -216,6 +217,9 @@ func untilStatus(t *testing.T, address, what string, wanted func(manager.Status)
 		case <-deadline:
 			t.Fatalf("waited %s for %s; last status: %+v", patience, what, last)
 		case <-tick.C:
+			for _, do := range meanwhile {
+				do()
+			}
 		}
 	}
 }

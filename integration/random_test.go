@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -204,8 +205,15 @@ func (c *chaosRun) large(ctx context.Context, random *rand.Rand) error {
 func (c *chaosRun) proxied(near, behind string) *toxiproxy.Proxy {
 	c.t.Helper()
 	p := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), near, near, behind)
-	if err := p.Start(); err != nil {
-		c.t.Fatal(err)
+	for deadline := time.Now().Add(patience); ; {
+		err := p.Start()
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {
+			c.t.Fatal(err)
+		}
+		<-time.After(100 * time.Millisecond) // somebody else was faster, and goes again
 	}
 	c.t.Cleanup(p.Stop)
 	return p
@@ -431,6 +439,13 @@ func (c *chaosRun) read(p *party) {
 		}
 	}
 	c.moved += len(moves)
+}
+
+// until is that of the fleet, with an eye on processes that end by themselves: one that
+// was started while its disk was full comes to it later.
+func (c *chaosRun) until(what string, wanted func(manager.Status) bool) {
+	c.t.Helper()
+	untilStatus(c.t, c.address, what, wanted, func() { c.mend(time.Now()) })
 }
 
 // settle waits until all members serve and nothing moves any more.

@@ -1,0 +1,272 @@
+package integration
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// plan is what an attack is to be.
+type plan struct {
+	Inputs, Pace int // how many, and how many a second
+	Seed         uint64
+	Ports        []port
+	Nodes        []string // that the gateway leads to
+	Gateway      string
+}
+
+// port is a listener that is attacked.
+type port struct {
+	Name, Address string
+	Web           bool // it speaks HTTP, and WebSockets are opened there
+}
+
+// outcome is what an attack was.
+type outcome struct {
+	Kinds map[string]int // inputs that were sent
+	Dials map[string]int // connections by the port that took them
+	Took  time.Duration
+	CPU   time.Duration // of the attackers themselves
+}
+
+// attackVariable makes this test program the process of an attack, which is a plan.
+const attackVariable = "QUOIT_TEST_ATTACK"
+
+// launch has a process of its own attack: what is measured beside it must not wait for
+// a scheduler and a collector that serve the attackers, too. They get what the others
+// leave of the processors, for in earnest they would have their own.
+func launch(ctx context.Context, p plan) (outcome, error) {
+	var o outcome
+	text, err := json.Marshal(p)
+	if err != nil {
+		return o, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return o, err
+	}
+	cmd := exec.CommandContext(ctx, self)
+	cmd.Env = append(os.Environ(), attackVariable+"="+string(text))
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return o, err
+	}
+	_ = syscall.Setpriority(syscall.PRIO_PROCESS, cmd.Process.Pid, 19)
+	if err := cmd.Wait(); err != nil {
+		return o, err
+	}
+	return o, json.Unmarshal(out.Bytes(), &o)
+}
+
+// attackers is the main function of such a process.
+func attackers(text string) error {
+	var p plan
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		return err
+	}
+	a := &attack{plan: p, pace: rate.NewLimiter(rate.Limit(p.Pace), max(1, p.Pace/50)), kinds: map[string]int{}, dials: map[string]int{}}
+	a.left.Store(int64(p.Inputs))
+	began := time.Now()
+	a.begin(context.Background())
+	a.crowd.Wait()
+	o := outcome{Kinds: a.kinds, Dials: a.dials, Took: time.Since(began)}
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return err
+	}
+	o.CPU = time.Duration(used.Utime.Nano() + used.Stime.Nano())
+	return json.NewEncoder(os.Stdout).Encode(o)
+}
+
+// attack is a crowd of attackers that share a budget of inputs and a pace.
+type attack struct {
+	plan
+	pace  *rate.Limiter
+	left  atomic.Int64
+	crowd sync.WaitGroup
+
+	mu    sync.Mutex
+	kinds map[string]int // guarded by mu
+	dials map[string]int // guarded by mu
+}
+
+// crowdPerPort is how many attackers a port has, each with a connection at a time, and
+// slowPerPort how many connections that never come to the end of a request.
+const (
+	crowdPerPort = 8
+	slowPerPort  = 16
+)
+
+// begin starts the attack; it ends by itself when the budget is spent.
+func (a *attack) begin(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	var attackers sync.WaitGroup
+	for i, p := range a.Ports {
+		for j := range crowdPerPort {
+			who := uint64(i*crowdPerPort + j)
+			v := a.inventor(who)
+			attackers.Go(func() { a.attacker(ctx, p, v, int(who)) })
+		}
+		for j := range slowPerPort {
+			v := a.inventor(uint64(1000 + j))
+			a.crowd.Go(func() { a.slow(ctx, p, v, j) })
+		}
+	}
+	a.crowd.Go(func() {
+		attackers.Wait()
+		cancel() // those that are slow end with the others
+	})
+}
+
+func (a *attack) inventor(who uint64) *inventor {
+	return &inventor{Rand: rand.New(rand.NewPCG(a.Seed, who)), nodes: a.Nodes, gateway: a.Gateway}
+}
+
+// spend takes one input from the budget, when its time has come.
+func (a *attack) spend(ctx context.Context, kind string) bool {
+	if a.left.Add(-1) < 0 || a.pace.Wait(ctx) != nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.kinds[kind]++
+	return true
+}
+
+// dial connects from one of several addresses of this machine, where it has them: so
+// many connections would use up the ports of one.
+func (a *attack) dial(ctx context.Context, p port, who int) (net.Conn, error) {
+	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+who%100))}}
+	nc, err := d.DialContext(ctx, "tcp", p.Address)
+	if err != nil {
+		d.LocalAddr = nil
+		nc, err = d.DialContext(ctx, "tcp", p.Address)
+	}
+	if err == nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.dials[p.Name]++
+	}
+	return nc, err
+}
+
+// attacker sends inputs, on one connection after the other, until the budget is spent.
+func (a *attack) attacker(ctx context.Context, p port, v *inventor, who int) {
+	for a.left.Load() > 0 && ctx.Err() == nil {
+		nc, err := a.dial(ctx, p, who)
+		if err != nil {
+			pause(ctx, 20*time.Millisecond)
+			continue
+		}
+		_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
+		next := (*inventor).text
+		if p.Web {
+			next = (*inventor).web
+		}
+		if p.Web && v.IntN(2) == 0 && a.opened(ctx, nc, v) {
+			next = (*inventor).socket
+		}
+		a.visit(ctx, nc, v, next)
+		_ = nc.Close()
+	}
+}
+
+// visit sends inputs until the server has enough, or the attacker.
+func (a *attack) visit(ctx context.Context, nc net.Conn, v *inventor, next func(*inventor) input) {
+	for {
+		in := next(v)
+		if !a.spend(ctx, in.kind) {
+			return
+		}
+		if _, err := nc.Write(in.bytes); err != nil && in.after == stay {
+			return
+		}
+		switch in.after {
+		case stay:
+			if !listen(nc, 2*time.Millisecond) {
+				return
+			}
+			continue
+		case half:
+			if nc.(*net.TCPConn).CloseWrite() == nil {
+				listen(nc, 200*time.Millisecond)
+			}
+		case silence:
+			pause(ctx, 200*time.Millisecond)
+			_ = nc.(*net.TCPConn).SetLinger(0)
+		case reset:
+			_ = nc.(*net.TCPConn).SetLinger(0)
+		case leave:
+		}
+		return
+	}
+}
+
+// opened opens a WebSocket; the handshake is an input, too.
+func (a *attack) opened(ctx context.Context, nc net.Conn, v *inventor) bool {
+	if !a.spend(ctx, "handshakes") {
+		return false
+	}
+	if _, err := nc.Write(v.headers(v.path())); err != nil {
+		return false
+	}
+	res, err := http.ReadResponse(bufio.NewReaderSize(nc, 16), nil)
+	if err != nil {
+		return false
+	}
+	_ = res.Body.Close()
+	return res.StatusCode == http.StatusSwitchingProtocols
+}
+
+// slow begins requests and sends a byte of them now and then.
+func (a *attack) slow(ctx context.Context, p port, v *inventor, who int) {
+	for ctx.Err() == nil && a.spend(ctx, "slow") {
+		nc, err := a.dial(ctx, p, who)
+		if err != nil {
+			pause(ctx, time.Second)
+			continue
+		}
+		b := v.request()
+		if p.Web {
+			b = v.headers(v.path())
+		}
+		for _, c := range b[:len(b)-1] {
+			if _, err := nc.Write([]byte{c}); err != nil || !pause(ctx, 200*time.Millisecond) {
+				break
+			}
+		}
+		_ = nc.Close()
+	}
+}
+
+// listen reads what is answered within a time, and says whether there is more to come.
+func listen(nc net.Conn, wait time.Duration) bool {
+	_ = nc.SetReadDeadline(time.Now().Add(wait))
+	_, err := io.CopyN(io.Discard, nc, 1<<20)
+	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// pause waits, unless the attack ends.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
