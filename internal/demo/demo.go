@@ -117,6 +117,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 			s.say("interrupted: stopping every process")
 		}
 		s.fleet.stopAll()
+		err = errors.Join(err, s.fleet.panics())
 		err = errors.Join(err, s.leave(ctx.Err() != nil, err))
 	}()
 	return &s.result, s.play(ctx)

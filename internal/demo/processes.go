@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/contain"
 	"github.com/quoitdb/quoit/internal/freeport"
 	"github.com/quoitdb/quoit/manager"
 )
@@ -184,6 +186,22 @@ func (f *fleet) stopAll() {
 	}
 	wg.Wait()
 	f.manager.stop()
+}
+
+// panics says which process has panicked, although it has gone on. It is for the time
+// after stopAll.
+func (f *fleet) panics() error {
+	var errs []error
+	for _, p := range f.all {
+		log, err := os.ReadFile(p.logName)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was never started
+		}
+		if err = errors.Join(err, contain.Told(log)); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // fault says which process has ended by itself, if one has.

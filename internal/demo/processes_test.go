@@ -26,8 +26,33 @@ func testFleet(t *testing.T) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(f.stopAll)
+	t.Cleanup(func() {
+		f.stopAll()
+		if err := f.panics(); err != nil {
+			t.Error(err)
+		}
+	})
 	return f
+}
+
+// A server that has panicked in a connection goes on; the demo does not call that well.
+func TestAPanicThatAServerHasSurvivedIsNotOverlooked(t *testing.T) {
+	f, err := newFleet(self(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.panics(); err != nil {
+		t.Errorf("nobody was started: %v", err)
+	}
+	text := "{\"msg\":\"serving\"}\n{\"msg\":\"a connection panicked and was closed\",\"panic\":\"a bug\"}\n"
+	if err := os.WriteFile(f.manager.logName, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = f.panics()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	mustSay(t, err.Error(), "manager: ", "a bug")
 }
 
 func TestAContextEndsWithThePipe(t *testing.T) {
