@@ -27,6 +27,10 @@
 //   - Replies come in the order of the requests, on both doors. Through the Redis
 //     door requests for one key are executed in their order too; those for
 //     different keys may be executed side by side.
+//   - Where tokens are asked for, nothing goes through before one was taken: on a channel
+//     by the node, too. The Redis door asks nodes with the token of each client, over
+//     connections that only clients with the same token share, and the manager is asked
+//     with the token of whoever asks. The gateway's own is for the topology alone.
 //   - A page of another site cannot use it (exact lists of Origin and Host), and a
 //     client can neither hold more memory than the budgets allow nor keep a slow
 //     connection open: it is told why and cut off, and the others do not notice.
@@ -35,13 +39,11 @@
 //
 // # What it does not
 //
-// Nobody is authenticated yet: AUTH goes to the node on a node's channel and is
-// refused by the Redis door, and the gateway refuses to listen anywhere but on
-// loopback unless it is told that this is meant. So keys can be written by
-// whoever reaches it; to pause moves is left to pages of this machine unless
-// QUOIT_GATEWAY_CONSOLE says otherwise. It speaks plain HTTP: TLS is for
-// what stands in front of it. MGET, MSET, DEL and EXISTS through the Redis door
-// are no transactions.
+// Without QUOIT_TOKEN_KEYS_FILE nobody is authenticated, and the gateway refuses to
+// listen anywhere but on loopback unless it is told that this is meant: keys can be
+// written by whoever reaches it, and to pause moves is left to pages of this machine
+// unless QUOIT_GATEWAY_CONSOLE says otherwise. MGET, MSET, DEL and EXISTS through the
+// Redis door are no transactions.
 //
 // docs/protocol.md describes the WebSocket transport for people who write a client.
 package gateway

@@ -33,5 +33,53 @@ func doorMistakes() []mistake {
 			old:  "	case expired: // the next connection has a new token\n		s.renewed = true\n", new: "	case expired && false:\n		s.renewed = true\n",
 			pkg: inClient, tests: []string{"TestAWatchGoesOnWhereItWasWithTheNextToken"},
 		},
+		{
+			name: "gateway-channel-before-auth", what: "A channel passes requests on before its node has taken a token.",
+			file: "gateway/channel.go",
+			old:  "		refusal = c.denies(cmd, args)\n", new: "		_ = c.denies(cmd, args)\n",
+			pkg: "gateway", tests: []string{"TestAChannelPassesNothingBeforeATokenIsTaken"},
+		},
+		{
+			name: "gateway-node-overruled", what: "A channel goes on with a token that its node has refused.",
+			file: "gateway/channel.go",
+			old:  "	case '+', '*':\n", new: "	case '+', '*', '-':\n",
+			pkg: "gateway", tests: []string{"TestTheNodeHasTheLastWordAboutAToken"},
+		},
+		{
+			name: "gateway-reset-forgets-nothing", what: "A channel passes requests on after RESET.",
+			file: "gateway/channel.go",
+			old:  "		c.forget()\n", new: "",
+			pkg: "gateway", tests: []string{"TestAChannelPassesNothingBeforeATokenIsTaken"},
+		},
+		{
+			name: "gateway-door-shares-clients", what: "The Redis door asks the nodes with the token of somebody else.",
+			file: "gateway/tenant.go",
+			old:  "	name := sha256.Sum256(token)\n", new: "	name := sha256.Sum256(nil)\n",
+			pkg: "gateway", tests: []string{"TestTheRedisDoorActsForWhoAsks"},
+		},
+		{
+			name: "gateway-door-mixes-up-a-batch", what: "Requests before AUTH are done with the token behind them.",
+			file: "gateway/dispatch.go",
+			old:  "		v.perform() // what came before is for who it was then\n", new: "",
+			pkg: "gateway", tests: []string{"TestTheRedisDoorActsForWhoAsks"},
+		},
+		{
+			name: "gateway-status-without-token", what: "Everybody is told how the cluster does.",
+			file: "gateway/console.go",
+			old:  "	if !c.gw.asks() {\n		return nil, true\n", new: "	if !c.gw.asks() || least == auth.ClusterRead {\n		return nil, true\n",
+			pkg: "gateway", tests: []string{"TestTheConsoleActsForWhoAsks"},
+		},
+		{
+			name: "gateway-manager-asked-as-another", what: "The manager is asked with the token of who asked before.",
+			file: "gateway/console.go",
+			old:  "	if subtle.ConstantTimeCompare(m.shown, token) == 0 {\n", new: "	if subtle.ConstantTimeCompare(m.shown, token) == 2 {\n",
+			pkg: "gateway", tests: []string{"TestTheConsoleActsForWhoAsks"},
+		},
+		{
+			name: "gateway-shows-the-nodes-certificate", what: "A node's own gateway shows the node's certificate, which makes a member of every page.",
+			file: "gateway/own.go",
+			old:  "	c.TLS.TLSMode, c.TLS.TLSCert, c.TLS.TLSKey = modeOf(c.TLS), \"\", \"\"\n", new: "	c.TLS.TLSMode = modeOf(c.TLS)\n",
+			pkg: "gateway", tests: []string{"TestWhereANodesOwnGatewayFindsItsNode"},
+		},
 	}
 }
