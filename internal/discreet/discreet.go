@@ -22,10 +22,10 @@ const elsewhere = "the reason is in the server's log"
 // Text is the reason of err, "" for nil.
 //
 // A reply of the protocol, ours or another member's, is meant to be read and returned
-// as it is. Else one of the known errors that err wraps speaks for it: give those
-// whose own text says enough. Of the operating system's and the network's errors the
-// bare reason is left ("no space left on device", "connection refused"). Any other
-// error's text is returned if it has no path, URL or stack in it.
+// as it is, and so is a text of the program's own without a path, a URL or a stack in it.
+// Else one of the known errors that err wraps speaks for it: give those whose own text
+// says enough. Of the operating system's and the network's errors the bare reason is
+// left ("no space left on device", "connection refused").
 func Text(err error, known ...error) string {
 	if err == nil {
 		return ""
@@ -36,16 +36,17 @@ func Text(err error, known ...error) string {
 	} else if reply != nil {
 		return reply.Error()
 	}
+	bare, foreign := outside(err)
+	if text := err.Error(); !foreign && !Reveals(text) {
+		return text
+	}
 	for _, k := range known {
 		if errors.Is(err, k) {
 			return k.Error()
 		}
 	}
-	if text, ok := outside(err); ok {
-		return text
-	}
-	if text := err.Error(); !Reveals(text) {
-		return text
+	if foreign {
+		return bare
 	}
 	return elsewhere
 }

@@ -30,6 +30,7 @@ func TestTheReasonAndNothingElse(t *testing.T) {
 		{fmt.Errorf("join: %w", &protocol.Error{Code: protocol.ERR, Message: "no such cluster /x"}), "ERR no such cluster /x"},
 		{fmt.Errorf("node a:1: %w", &protocol.Error{Code: protocol.ERR, Message: "no"}), "node a:1: ERR no"},
 		{fmt.Errorf("put a/b: %w: %w", away, dial), "the bucket is not available"},
+		{fmt.Errorf("read the document: get a/b: %w", away), "read the document: get a/b: the bucket is not available"},
 		{fmt.Errorf("wal: %w", path), "no space left on device"},
 		{errors.Join(errors.New("first"), path), "no space left on device"},
 		{dial, "connection refused"},

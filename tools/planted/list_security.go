@@ -55,7 +55,7 @@ func securityMistakes() []mistake {
 		{
 			name: "path-in-a-reply", what: "A client reads the text of an error of the disk or the network, path and address included.",
 			file: "internal/discreet/discreet.go",
-			old:  "	if text, ok := outside(err); ok {\n		return text\n	}\n	if text := err.Error(); !Reveals(text) {\n", new: "	if text := err.Error(); text != \"\" {\n",
+			old:  "	if text := err.Error(); !foreign && !Reveals(text) {\n", new: "	if text := err.Error(); text != \"\" {\n",
 			pkg: inNode, tests: []string{"TestWhatClientsAreToldOfTroubleIsDiscreet"},
 		},
 		{
