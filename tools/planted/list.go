@@ -8,6 +8,6 @@ func mistakes() []mistake {
 	return slices.Concat(
 		logMistakes(), engineMistakes(), rangeMistakes(), moveMistakes(),
 		documentMistakes(), snapshotMistakes(), serverMistakes(), clientMistakes(), securityMistakes(),
-		tlsMistakes(), doorMistakes(), authMistakes(),
+		tlsMistakes(), doorMistakes(), authMistakes(), enforceMistakes(),
 	)
 }

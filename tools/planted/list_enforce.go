@@ -1,0 +1,54 @@
+package main
+
+func enforceMistakes() []mistake {
+	return []mistake{
+		{
+			name: "node-scan-unfiltered", what: "SCAN gives keys that the client may not read.",
+			file: "node/scan.go",
+			old:  "	if p.reader != nil && !p.reader.MayRead(key) {\n		return\n	}\n", new: "",
+			pkg: inNode, tests: []string{"TestEveryReplyIsWhatTheOracleAllows"},
+		},
+		{
+			name: "node-scan-cursor-behind-a-hidden-key", what: "A page of SCAN ends behind a key that the client may not read, and tells its hash.",
+			file: "node/scan.go",
+			old:  "	if page.reader != nil {\n		fill = c.scanScoped\n	}\n", new: "	_ = c.scanScoped\n",
+			pkg: inNode, tests: []string{"TestEveryReplyIsWhatTheOracleAllows"},
+		},
+		{
+			name: "node-second-watch-unasked", what: "A connection that watches already may watch everything.",
+			file: "node/watch.go",
+			old:  "	if err := t.c.guest.Authorize(t.c.srv.clock.coarse(), protocol.CmdWatch, args); err != nil {\n		return err\n	}\n", new: "",
+			pkg: inNode, tests: []string{"TestAWatchIsHeldToItsScopes"},
+		},
+		{
+			name: "node-pipelined-requests-unasked", what: "Of a pipeline only the first requests are held to the token.",
+			file: "node/dispatch.go",
+			old:  "	if !c.guest.Who().IsOpen() && !c.allowed(cmd, args) {", new: "	if !c.guest.Who().IsOpen() && (c.ahead == nil || c.ahead.key == nil) && !c.allowed(cmd, args) {",
+			pkg: inNode, tests: []string{"TestEveryCommandIsHeldToItsScopes"},
+		},
+		{
+			name: "node-told-after-its-token", what: "Who watches is told of changes after its token has ended.",
+			file: "node/watching.go",
+			old:  "	if t.c.standing.Load().Ended(t.c.srv.clock.coarse()) != nil {", new: "	if false && t.c.standing.Load().Ended(t.c.srv.clock.coarse()) != nil {",
+			pkg: inNode, tests: []string{"TestNothingIsToldBetweenTheEndOfATokenAndTheSweeper"},
+		},
+		{
+			name: "node-parked-past-its-token", what: "A request that was parked is done although its token has ended meanwhile.",
+			file: "node/dispatch.go",
+			old:  "		if ended := c.ended(); ended != nil {", new: "		if ended := c.ended(); false && ended != nil {",
+			pkg: inNode, tests: []string{"TestARequestThatIsParkedWhileItsTokenEnds"},
+		},
+		{
+			name: "node-stranger-not-bounded", what: "Before AUTH a client may send, and have the node hold, what everyone may.",
+			file: "node/guard.go",
+			old:  "	if !c.guest.Known() {\n		c.parser", new: "	if false && !c.guest.Known() {\n		c.parser",
+			pkg: inNode, tests: []string{"TestAStrangerHoldsNextToNothing"},
+		},
+		{
+			name: "auth-limits-of-each-connection", what: "Each connection has the rate of its token for itself.",
+			file: "internal/auth/shares.go",
+			old:  "	case share == nil:\n", new: "	case share == nil || share.name == name:\n",
+			pkg: inAuth, tests: []string{"TestLimitsBelongToATokenNotToAConnection"},
+		},
+	}
+}
