@@ -27,6 +27,7 @@ var everyFault = []fault{
 	{"clock jump", 2, (*World).jumpClock},
 	{"slow disk", 1, (*World).slowDisk},
 	{"failing sync", 1, (*World).failSync},
+	{"full disk", 1, (*World).fillDisk},
 	{"join or leave", 4, (*World).joinOrLeave},
 	{"snapshot", 2, (*World).takeSnapshot},
 }
@@ -218,6 +219,14 @@ func (w *World) slowDisk(d dice) {
 func (w *World) failSync(d dice) {
 	m := w.anyNode(d)
 	m.disk.set(func(d *disk) { d.failSync = 1 })
+}
+
+// fillDisk leaves a disk little or no room, for a while.
+func (w *World) fillDisk(d dice) {
+	m, room := w.anyNode(d), one[int64](d, 0, 512, 8<<10, 64<<10)
+	w.trace.fault("disk full", fmt.Sprint(m.host, " but for ", room))
+	m.disk.set(func(d *disk) { d.mem.SetCapacity(max(1, d.mem.Used()+room)) })
+	time.AfterFunc(between(d, 50*time.Millisecond, time.Second), func() { m.disk.set(func(d *disk) { d.mem.SetCapacity(0) }) })
 }
 
 // admin asks the manager for something, as a person would.

@@ -4,7 +4,7 @@ package sim
 // nothing, and a workload that does nothing checks nothing. tools/sim fails where one of
 // them is still 0 in the end.
 var kinds = []string{
-	"node killed", "node without power", "manager killed", "server ended by itself", "sync failed", "disk slow",
+	"node killed", "node without power", "manager killed", "server ended by itself", "sync failed", "disk slow", "disk full", "write refused by a full disk",
 	"sync delayed", "unsynced block lost in a crash", "unsynced block kept in a crash", "disk lost, node back from the bucket",
 	"clock set forward", "clock set back",
 	"link cut one way", "link cut both ways", "message held", "message delayed", "message overtaken", "dial unanswered",

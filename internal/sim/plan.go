@@ -18,6 +18,7 @@ type plan struct {
 	counters, mortals   bool
 	scans, watches      bool
 	restore             bool          // a disk is lost in the end, and its node comes back from the bucket
+	padding             int           // of the values of registers: bytes that fill logs
 	thinking            time.Duration // between two operations of a client, on average
 	length              time.Duration // of the time in which faults happen
 	pause               time.Duration // between two faults, on average
@@ -39,6 +40,7 @@ func newPlan(d dice) plan {
 		length:    between(d, 1500*time.Millisecond, 3500*time.Millisecond),
 		pause:     between(d, 50*time.Millisecond, 400*time.Millisecond),
 		snapshots: between(d, time.Second, 4*time.Second), archive: between(d, 300*time.Millisecond, 2*time.Second),
+		padding: one(d, 0, 0, 300, 3000),
 		segment: one[int64](d, 96<<10, 128<<10, 1<<20),
 		clocks:  d.chance(0.6), counters: d.chance(0.5), mortals: d.chance(0.4), scans: d.chance(0.3), watches: d.chance(0.4),
 		restore: d.chance(0.2),

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -49,7 +50,7 @@ func (r *registers) step(ctx context.Context, c *client.Client, d dice, id, n in
 	op := registerOp{kind: one[byte](d, get, get, getVersion, getVersion, getAt, put, put, put, put, put, put, remove), key: one(d, r.keys...)}
 	at := one(d, r.w.nodes...).addr
 	if op.kind == put {
-		op.value = fmt.Sprintf("%d.%d", id, n)
+		op.value = fmt.Sprintf("%d.%d%s", id, n, strings.Repeat(".", d.IntN(r.w.plan.padding+1)))
 		r.w.know.issue(op.key, op.value)
 	}
 	_ = r.operate(ctx, c, op, at, id) // It is in the history.
@@ -74,7 +75,7 @@ func (r *registers) operate(ctx context.Context, c *client.Client, op registerOp
 		_, err = c.Delete(ctx, op.key)
 	}
 	back := r.w.know.tick()
-	r.w.trace.note("op", fmt.Sprintf("c%d %c %s %s -> %s %v", id+1, op.kind, op.key, op.value, b, err), nil)
+	r.w.trace.note("op", fmt.Sprintf("c%d %c %s %.12s -> %.12s %v", id+1, op.kind, op.key, op.value, b, err), nil)
 	if op.kind == put || op.kind == remove {
 		switch r.w.outcomeOf(err) {
 		case refused:
@@ -174,7 +175,7 @@ func shorten(history []porcupine.Operation) string {
 		if o.Return == math.MaxInt64 {
 			back = "?"
 		}
-		text += fmt.Sprintf("    %d to %s: c%d %c %q %q\n", o.Call, back, o.ClientId+1, op.kind, op.value, o.Output)
+		text += fmt.Sprintf("    %d to %s: c%d %c %.12q %.12q\n", o.Call, back, o.ClientId+1, op.kind, op.value, o.Output)
 	}
 	return text
 }

@@ -57,7 +57,7 @@ func (v *watches) watch(ctx context.Context) {
 }
 
 func (v *watches) take(change client.Change) {
-	v.w.trace.note("watch", fmt.Sprintf("%s %s %s %s", change.Kind, change.Key, change.Value, change.Version), nil)
+	v.w.trace.note("watch", fmt.Sprintf("%s %s %.12s %s", change.Kind, change.Key, change.Value, change.Version), nil)
 	if change.Kind == client.ChangeSynced || change.Kind == client.ChangeResync {
 		return
 	}
@@ -101,7 +101,7 @@ func (v *watches) differs(want map[string]string) string {
 	defer v.mu.Unlock()
 	for _, key := range v.r.keys {
 		if got := string(v.state[key].Value); got != want[key] {
-			return fmt.Sprintf("%s is %q, the watch says %q", key, want[key], got)
+			return fmt.Sprintf("%s is %.12q, the watch says %.12q", key, want[key], got)
 		}
 	}
 	return ""

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/client"
+	"github.com/quoitdb/quoit/protocol"
 )
 
 // workload is one kind of thing that clients do, and what is known of it.
@@ -121,6 +122,9 @@ func (w *World) outcomeOf(err error) outcome {
 		return unknown
 	}
 	w.trace.count("writes refused", 1)
+	if full := new(client.ServerError); errors.As(err, &full) && full.Code == protocol.READONLY {
+		w.trace.count("write refused by a full disk", 1)
+	}
 	return refused
 }
 

@@ -181,7 +181,10 @@ func (w *World) makePeace() {
 	w.net.healAll()
 	for _, m := range append([]*machine{w.manager}, w.nodes...) {
 		if m.disk != nil {
-			m.disk.set(func(d *disk) { d.slow, d.failSync = false, 0 })
+			m.disk.set(func(d *disk) {
+				d.slow, d.failSync = false, 0
+				d.mem.SetCapacity(0)
+			})
 		}
 		m.boot()
 	}

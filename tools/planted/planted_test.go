@@ -44,6 +44,12 @@ func TestEveryMistakeCanBePlanted(t *testing.T) {
 	}
 }
 
+func TestTheSimulatorHasItsMistakes(t *testing.T) {
+	if got := simulatorMistakes(mistakes()); len(got) != len(simulated) {
+		t.Errorf("%d of the names %v are in the lists", len(got), simulated)
+	}
+}
+
 func testsOf(t *testing.T, dir string) map[string]bool {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))

@@ -165,7 +165,9 @@ func (t *tally) add(r result) {
 	} else if t.sums != nil {
 		t.sums[r.Seed] = r.Sum
 	}
-	t.runs++
+	if t.runs++; t.runs%500 == 0 {
+		fmt.Fprintf(os.Stderr, "%d runs, %d failed\n", t.runs, len(t.failed))
+	}
 	t.events += r.Events
 	for kind, n := range r.Counts {
 		t.counts[kind] += n
