@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -32,13 +33,17 @@ func (d *disk) mount() vfs.FS {
 	return vfs.Inject(d.mem, d.before)
 }
 
-// before runs ahead of each operation: a sync takes its time, and may fail.
+// before runs ahead of each operation: a sync takes its time, and may fail. Only that of
+// the log's next segment takes none: writers wait for it with their partition's mutex, and
+// while somebody waits for a mutex virtual time stands still, here for ever.
 func (d *disk) before(op vfs.Op) error {
 	if op.Kind != vfs.OpSync {
 		return nil
 	}
 	pause, err := d.syncs(op.Name)
-	time.Sleep(pause)
+	if !strings.Contains(op.Name, "spare") {
+		time.Sleep(pause)
+	}
 	return err
 }
 

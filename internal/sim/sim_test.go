@@ -33,7 +33,9 @@ func TestTheSameSeedIsTheSameRun(t *testing.T) {
 const ordinary = 60
 
 // kept are seeds that have found something once.
-var kept = []uint64{}
+var kept = []uint64{
+	1071, // stood still: a full segment, a slow disk, and writers of one partition
+}
 
 // TestSeeds runs whole clusters, one for each seed. QUOIT_TEST_SEED=n runs one of them
 // and prints all that happens, QUOIT_TEST_SEEDS=n runs more.
