@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -56,6 +57,9 @@ type Result struct {
 	Trace    string
 }
 
+// warmups is how many worlds it takes until everything has been done once.
+const warmups = 12
+
 // warmed says that this process has run a world before: there are things that it makes
 // once and keeps, and draws chances for.
 var warmed bool
@@ -68,7 +72,9 @@ func Run(t *testing.T, seed uint64, o Options) *Result {
 	}
 	if Steady && !warmed {
 		warmed = true
-		Run(t, 0, Options{})
+		for i := range uint64(warmups) {
+			Run(t, math.MaxUint64-i, Options{})
+		}
 	}
 	w := &World{Seed: seed, trace: newTrace()}
 	if o.Trace {
