@@ -235,7 +235,10 @@ func TestAServerThatCannotProveItself(t *testing.T) {
 			})
 			return near, nil
 		}
-		_, err := member(t, MemberOptions{Dial: squatter, Secret: clusterSecret, Role: RoleNode, Name: nodeA}, "b:1")
+		conn, err := member(t, MemberOptions{Dial: squatter, Secret: clusterSecret, Role: RoleNode, Name: nodeA}, "b:1")
+		if err == nil {
+			_ = conn.Close()
+		}
 		squatting.Wait()
 		if !errors.Is(err, ErrProof) {
 			t.Errorf("%s: %v", name, err)
