@@ -14,6 +14,7 @@ import (
 
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/config"
+	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/node/keeper"
 	"github.com/quoitdb/quoit/node/wal"
 	"github.com/quoitdb/quoit/protocol"
@@ -41,6 +42,7 @@ type Config struct {
 	AllowEmpty bool `env:"QUOIT_ALLOW_EMPTY" envDefault:"false" help:"a node whose disk is lost may go on with nothing where the bucket has no snapshot of it that can be used"`
 
 	Auth     auth.Config
+	TLS      tlsconf.Config
 	Log      LogConfig
 	Snapshot SnapshotConfig
 	Limits   LimitConfig
@@ -136,7 +138,7 @@ func (f Fsync) String() string {
 // makes the map). The error names every wrong variable, its value and what would
 // be right, misspelled QUOIT_NODE_ names among them.
 func LoadConfig(environ map[string]string) (Config, error) {
-	return config.Read[Config](environ, "QUOIT_NODE_", "QUOIT_SNAPSHOT_", "QUOIT_WAL_")
+	return config.Read[Config](environ, "QUOIT_NODE_", "QUOIT_SNAPSHOT_", "QUOIT_WAL_", "QUOIT_TLS_")
 }
 
 // DefaultConfig is what LoadConfig makes of an empty environment. DataDir and
@@ -148,7 +150,7 @@ func WriteConfigTable(w io.Writer) error { return config.WriteTable(w, Config{})
 
 // Validate checks what a type cannot, and returns all mistakes at once.
 func (c *Config) Validate() error {
-	errs := []error{c.Auth.Check(false)}
+	errs := []error{c.Auth.Check(c.TLS.Members()), c.TLS.ValidateServer()}
 	wrong := func(bad bool, field, want string) {
 		if bad {
 			errs = append(errs, config.Wrong(c, field, want))

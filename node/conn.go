@@ -73,6 +73,7 @@ type conn struct {
 	durable wal.LSN // replies of member commands wait for this
 
 	guest        auth.Guest                     // who is there
+	claim        *auth.Claim                    // the one attempt to prove to be a member; nil before it
 	standing     atomic.Pointer[auth.Principal] // the same, for the sweeper and for who sends pushes
 	overstayed   atomic.Bool                    // the sweeper thinks that it has been a stranger for too long
 	strangeSince int64                          // when the sweeper first saw that, 0: it is none; guarded by srv.roster.mu
@@ -129,6 +130,9 @@ func (c *conn) phaseSince() (phase, int64) {
 // complete request of it, wait for the log once, write once.
 func (c *conn) serve() {
 	defer c.end()
+	if !c.greet() {
+		return
+	}
 	for !c.closing {
 		if err := c.fill(); err != nil {
 			c.leave(err)

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/auth"
+	"github.com/quoitdb/quoit/internal/config"
 	"github.com/quoitdb/quoit/internal/leak"
+	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/keeper"
@@ -70,7 +72,9 @@ type soloOptions struct {
 	clock    func() time.Time
 	mover    Mover
 	keys     *auth.Keys // of tokens; authentication is on if there are any
-	dir      string     // a real folder for the log instead of the disk in memory
+	secret   string     // of the cluster, with keys
+	tls      *tlsconf.Config
+	dir      string // a real folder for the log instead of the disk in memory
 	disk     func(vfs.FS) vfs.FS
 }
 
@@ -83,6 +87,12 @@ func startSolo(t testing.TB, o soloOptions) *solo {
 	if o.config != nil {
 		o.config(&c)
 	}
+	if o.keys != nil {
+		c.Auth = auth.Config{TokenKeysFile: "given", ClusterSecret: config.NewSecret(o.secret)}
+	}
+	if o.tls != nil {
+		c.TLS = *o.tls
+	}
 	if o.listener == nil {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -93,7 +103,10 @@ func startSolo(t testing.TB, o soloOptions) *solo {
 	s := &solo{t: t, disk: vfs.NewMem(), members: &fakeMembers{m: o.mover}, logs: &syncBuffer{}}
 	n := newNode(c, Seams{FS: s.disk, Now: o.clock, Logger: slog.New(slog.NewTextHandler(s.logs, nil)), Version: "test"})
 	n.keys = o.keys
-	s.server = n.newServer(o.listener)
+	if err := n.openTLS(); err != nil {
+		t.Fatal(err)
+	}
+	s.server = n.newServer(n.trust.listener(o.listener))
 	s.server.members = s.members
 	s.server.about.address = soloAddress
 	s.server.fail = func(err error) { t.Log("server failed: ", err) }

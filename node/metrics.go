@@ -30,6 +30,7 @@ func (n *Node) writeMetrics(w io.Writer) {
 		}
 	}
 	n.stats.write(w)
+	n.trust.server.WriteMetrics(w)
 	n.server.guard.WriteMetrics(w)
 	v := n.state.view()
 	metrics.WriteGaugeUint64(w, "quoit_node_epoch", uint64(v.topology.Epoch))
@@ -74,6 +75,8 @@ func (s *stats) write(w io.Writer) {
 		{`quoit_node_connections_cut_total{why="slow_reader"}`, s.slowReaders.Load()},
 		{`quoit_node_connections_cut_total{why="slow_request"}`, s.slowRequests.Load()},
 		{`quoit_node_connections_cut_total{why="unproved"}`, s.unproved.Load()},
+		{`quoit_node_connections_cut_total{why="tls"}`, s.handshakes.Load()},
+		{`quoit_node_connections_cut_total{why="no_member"}`, s.proofs.Load()},
 		{`quoit_node_connections_cut_total{why="protocol"}`, s.protocolErrors.Load()},
 		{`quoit_node_connections_cut_total{why="http"}`, s.crossProtocol.Load()},
 		{`quoit_node_connections_cut_total{why="panic"}`, s.panics.Load()},

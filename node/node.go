@@ -67,6 +67,8 @@ type Node struct {
 	admin     *admin.Server // nil when there is none
 	gateway   Gateway       // nil when there is none
 	keys      *auth.Keys    // nil: authentication is off
+	trust     trust
+	dial      peer.Dialer // to members
 	endpoints []ring.Endpoint
 	folder    *folder
 	bucket    bucket.Bucket
@@ -172,7 +174,7 @@ func newNode(c Config, s Seams) *Node {
 		log:    cmp.Or(s.Logger, slog.Default()),
 		memory: c.Limits.divide(availableMemory()),
 		clock:  newClock(s.Now), state: &state{}, stats: &stats{}, reports: newReports(),
-		link: &link{dial: s.Dial, address: c.ManagerAddr},
+		link: &link{address: c.ManagerAddr},
 		life: life{ready: make(chan struct{}), failed: make(chan struct{}), ended: make(chan struct{})},
 	}
 	n.state.publish(&view{why: "the node is starting"})
@@ -188,11 +190,11 @@ func (n *Node) open(ctx context.Context) (err error) {
 			return fmt.Errorf("listen (QUOIT_NODE_ADDR): %w", err)
 		}
 	}
-	if err := n.openKeys(); err != nil {
+	if err := errors.Join(n.openKeys(), n.openTLS()); err != nil {
 		_ = listener.Close()
 		return err
 	}
-	n.server = n.newServer(listener)
+	n.server = n.newServer(n.trust.listener(listener))
 	address, err := n.config.address(listener.Addr())
 	if err != nil {
 		return err
@@ -206,6 +208,8 @@ func (n *Node) open(ctx context.Context) (err error) {
 	n.log = n.log.With("node", address)
 	n.server.log = n.log
 	n.server.about.address = address
+	n.dial = n.memberDialer(address)
+	n.link.dial = n.dial
 	if n.bucket = n.seams.Bucket; n.bucket == nil {
 		if n.bucket, err = bucket.Open(ctx, n.config.Bucket); err != nil {
 			return fmt.Errorf("QUOIT_BUCKET: %w", err)
@@ -239,8 +243,8 @@ func (n *Node) newServer(l net.Listener) *server {
 			version: n.seams.Version, manager: n.config.ManagerAddr, started: n.seams.Now(),
 			fsync: n.config.Log.Fsync, process: cmp.Or(n.seams.Process, os.Getpid()), instance: strings.ToLower(rand.Text()),
 		},
-		guard: auth.NewGuard("node", n.keys, n.log),
-		fail:  n.fail, listener: l, stopping: make(chan struct{}), roster: roster{conns: make(map[uint64]*conn), from: places.Count{Most: n.config.Limits.PerAddress}},
+		guard: auth.NewGuard("node", n.keys, n.log), proofs: n.trust.members,
+		fail: n.fail, listener: l, stopping: make(chan struct{}), roster: roster{conns: make(map[uint64]*conn), from: places.Count{Most: n.config.Limits.PerAddress}},
 	}
 }
 
@@ -295,7 +299,7 @@ func (n *Node) prepareToFollow(b *beginning) error {
 		wake: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	m, err := n.seams.NewMover(Host{
-		Address: n.identity.Address, Engine: n.store.engine, Log: n.store.log, Dial: n.seams.Dial, Manager: n.config.ManagerAddr,
+		Address: n.identity.Address, Engine: n.store.engine, Log: n.store.log, Dial: n.dial, Manager: n.config.ManagerAddr,
 		Refresh: f.refresh, Update: f.update, Points: n.seams.Points, Logger: n.log,
 	})
 	if err != nil {

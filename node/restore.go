@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/cluster"
 	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/internal/peer"
@@ -67,9 +68,15 @@ func (n *Node) untilReached(ctx context.Context, doing string, try func(context.
 }
 
 // occupiedError: somebody else answers under this node's address.
-type occupiedError struct{ address string }
+type occupiedError struct {
+	address string
+	err     error // why it is not known who that is, nil if it is
+}
 
 func (e *occupiedError) Error() string {
+	if e.err != nil {
+		return "somebody answers at " + e.address + ", which is this node's address, and does not prove to be this node, and this folder is empty: " + e.err.Error()
+	}
 	return "another process answers at " + e.address + ", which is this node's address, and this folder is empty: stop that process, or give this node an address of its own"
 }
 
@@ -120,7 +127,10 @@ func holdsData(d cluster.Document, address string) (bool, error) {
 // alone makes sure that no other process answers under this node's address: an
 // empty folder must not push aside one that is well.
 func (n *Node) alone(ctx context.Context) error {
-	conn, err := peer.Dial(ctx, n.seams.Dial, n.identity.Address, linkTimeout)
+	conn, err := peer.Dial(ctx, n.dial, n.identity.Address, linkTimeout)
+	if errors.Is(err, auth.ErrProof) { // it may have another secret, and the node's data
+		return &occupiedError{n.identity.Address, err}
+	}
 	if err != nil {
 		return nil // nobody there: so it is
 	}
@@ -129,7 +139,7 @@ func (n *Node) alone(ctx context.Context) error {
 	if err == nil && infoValue(reply.Bytes, "instance") == n.server.about.instance {
 		return nil
 	}
-	return &occupiedError{n.identity.Address}
+	return &occupiedError{address: n.identity.Address}
 }
 
 // infoValue returns the value of a line of INFO.

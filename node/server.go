@@ -13,6 +13,7 @@ import (
 	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/internal/places"
 	"github.com/quoitdb/quoit/internal/seldom"
+	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -28,6 +29,8 @@ type server struct {
 	watches    atomic.Int64
 	budget     inbox.Budget
 	guard      *auth.Guard
+	proofs     *auth.Members // nil: authentication is off
+	told       atomic.Int64  // when distrust last told something, unix milliseconds
 	clock      *clock
 	state      *state
 	stats      *stats
@@ -154,7 +157,7 @@ func (s *server) farewell(nc net.Conn, why error) {
 	if s.farewells.Add(1) > maxFarewells {
 		return
 	}
-	_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
+	_ = nc.SetDeadline(time.Now().Add(time.Second)) // for reading as well: there may be a handshake before
 	if _, err := nc.Write(protocol.AppendErrorCode(nil, protocol.OVERLOADED, why.Error())); err == nil {
 		linger(nc, lingerTime)
 	}
@@ -236,11 +239,11 @@ func (s *server) sweepOnce() {
 			c.cut = true
 			s.stats.slowReaders.Add(1)
 			s.log.Info("cut off a client that does not take its replies", "client", c.nc.RemoteAddr().String())
-			_ = c.nc.Close()
+			_ = tlsconf.Cut(c.nc)
 		case p <= idleLarge && t == nil && s.overdue(since, s.times.Idle) && !c.later.owing.Load(): // else it is the disk that is slow
 			c.cut = true
 			s.stats.idleClosed.Add(1)
-			_ = c.nc.Close()
+			_ = tlsconf.Cut(c.nc)
 		case strange:
 			c.overstayed.Store(true)
 			_ = c.nc.SetReadDeadline(time.Unix(1, 0))
@@ -267,7 +270,7 @@ func (s *server) drain(ctx context.Context) {
 }
 
 // abort cuts everyone off at once.
-func (s *server) abort() { s.end(func(c *conn) { _ = c.nc.Close() }) }
+func (s *server) abort() { s.end(func(c *conn) { _ = tlsconf.Cut(c.nc) }) }
 
 // end lets nobody in any more, and does something to each who is.
 func (s *server) end(each func(*conn)) {

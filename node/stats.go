@@ -71,6 +71,7 @@ type stats struct {
 	idleClosed, slowReaders      atomic.Uint64 // connections cut off
 	slowRequests, overloaded     atomic.Uint64
 	unproved                     atomic.Uint64 // connections closed that did not authenticate in time
+	handshakes, proofs           atomic.Uint64 // connections closed for a TLS handshake, or a member's proof
 	panics                       contain.Panics
 	readOnly                     atomic.Uint64 // writes refused because the disk is full
 	readOnlyAt                   atomic.Int64  // when the last one was, coarse unix milliseconds

@@ -5,8 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
+
+	"github.com/VictoriaMetrics/metrics"
 )
 
 // Server holds what listeners show and whom they believe. Any number of goroutines may
@@ -54,16 +57,30 @@ func (s *Server) Listener(l net.Listener) net.Listener { return tls.NewListener(
 // Figures are for metrics.
 func (s *Server) Figures() Figures { return s.files.figures() }
 
+// WriteMetrics is its part of /metrics; a nil Server has none.
+func (s *Server) WriteMetrics(w io.Writer) {
+	if s == nil {
+		return
+	}
+	f := s.Figures()
+	metrics.WriteGaugeUint64(w, "quoit_tls_certificate_expires_seconds", uint64(max(0, f.Expires.Unix())))
+	metrics.WriteCounterUint64(w, "quoit_tls_reloads_total", f.Loads)
+	metrics.WriteCounterUint64(w, "quoit_tls_reload_failures_total", f.Failures)
+}
+
 // Handshake makes the handshake of a connection that a TLS listener has accepted, within
-// timeout, and does nothing for any other connection. After an error the connection is
+// timeout (0 is for ever), and does nothing for any other connection. After an error the connection is
 // good for nothing but to be closed.
 func Handshake(ctx context.Context, nc net.Conn, timeout time.Duration) error {
 	c, ok := nc.(*tls.Conn)
 	if !ok {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
 	err := c.HandshakeContext(ctx)
 	var plain tls.RecordHeaderError
 	if errors.As(err, &plain) {

@@ -79,5 +79,23 @@ func tlsMistakes() []mistake {
 			old:  "	case p.role == RoleManager, p.role == RoleNode && (p.name == \"\" || p.name == address):\n", new: "	default:\n",
 			pkg: inMember, tests: []string{"TestWhoIsDialledIsAMemberToo"},
 		},
+		{
+			name: "member-role-unchecked", what: "Any member may have a node send a range away, not the manager alone.",
+			file: "internal/auth/authorize.go",
+			old:  "	case fromManager:\n		return p.role == RoleManager\n", new: "	case fromManager:\n		return p.role == RoleNode || p.role == RoleManager\n",
+			pkg: inNode, tests: []string{"TestWhatMembersMaySay"},
+		},
+		{
+			name: "node-certificate-without-a-role", what: "A certificate of the members' authority is good for a connection whatever role it names.",
+			file: "node/prove.go",
+			old:  "for its certificate\", c.nc, err)\n		return false\n", new: "for its certificate\", c.nc, err)\n",
+			pkg: inNode, tests: []string{"TestCertificatesAtARealListener"},
+		},
+		{
+			name: "node-stranger-taken-for-nobody", what: "A node with an empty folder takes somebody at its address who proves nothing for nobody.",
+			file: "node/restore.go",
+			old:  "	if errors.Is(err, auth.ErrProof) {", new: "	if false && errors.Is(err, auth.ErrProof) {",
+			pkg: inNode, tests: []string{"TestSomebodyElseAtTheNodesAddress"},
+		},
 	}
 }
