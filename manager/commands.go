@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/cluster"
 	"github.com/quoitdb/quoit/internal/discreet"
 	"github.com/quoitdb/quoit/internal/member"
@@ -58,14 +59,18 @@ func (c *conn) run(ctx context.Context, cmd protocol.Command, args [][]byte) err
 		return c.bulk(c.m.known.Load().topology())
 	case protocol.CmdInfo:
 		return c.bulk([]byte(c.m.info(c.guest.Who().SeesServer())), nil)
+	case protocol.CmdChallenge:
+		return c.challenge(args)
+	case protocol.CmdProve:
+		return c.prove(args)
 	case protocol.CmdRegister:
-		return c.counter(c.m.register(ctx, args[1]))
+		return c.counter(c.m.register(ctx, c.guest.Who(), args[1]))
 	case protocol.CmdHeartbeat:
-		return c.counter(c.m.heartbeat(args[1]))
+		return c.counter(c.m.heartbeat(c.guest.Who(), args[1]))
 	case protocol.CmdCommitMove:
-		return c.ok(c.m.commit(ctx, args))
+		return c.ok(c.m.commit(ctx, c.guest.Who(), args))
 	case protocol.CmdMoveDone:
-		return c.ok(c.m.moveDone(ctx, args))
+		return c.ok(c.m.moveDone(ctx, c.guest.Who(), args))
 	case protocol.CmdCluster:
 		return c.cluster(ctx, args[1:])
 	}
@@ -201,9 +206,12 @@ func (c *conn) counter(counter uint64, err error) error {
 // register makes a new node known, and returns the counter of a document that knows
 // it. For one that is known already it changes nothing: a node takes its next
 // incarnation by itself, and a request that comes late must not fence it off.
-func (m *Manager) register(ctx context.Context, arg []byte) (uint64, error) {
+func (m *Manager) register(ctx context.Context, who *auth.Principal, arg []byte) (uint64, error) {
 	var r member.Registration
 	if err := member.Decode(arg, &r); err != nil {
+		return 0, err
+	}
+	if err := speaks(who, protocol.CmdRegister, r.Address); err != nil {
 		return 0, err
 	}
 	if err := m.seams.Points.Hit(pointRegister); err != nil {
@@ -234,9 +242,12 @@ func (m *Manager) register(ctx context.Context, arg []byte) (uint64, error) {
 
 // heartbeat notes how a member does. A member that has seen a newer document than
 // this manager gives it a reason to read.
-func (m *Manager) heartbeat(arg []byte) (uint64, error) {
+func (m *Manager) heartbeat(who *auth.Principal, arg []byte) (uint64, error) {
 	var h member.Heartbeat
 	if err := member.Decode(arg, &h); err != nil {
+		return 0, err
+	}
+	if err := speaks(who, protocol.CmdHeartbeat, h.Address); err != nil {
 		return 0, err
 	}
 	d := m.document()
@@ -253,7 +264,7 @@ func (m *Manager) heartbeat(arg []byte) (uint64, error) {
 // commit hands a range over, together with whatever else is waiting for a swap.
 // Only the source asks for it, once everything is durable at the target and the
 // range is sealed.
-func (m *Manager) commit(ctx context.Context, args [][]byte) error {
+func (m *Manager) commit(ctx context.Context, who *auth.Principal, args [][]byte) error {
 	in, err := protocol.ParseCommitMove(args)
 	if err != nil {
 		return err
@@ -262,7 +273,12 @@ func (m *Manager) commit(ctx context.Context, args [][]byte) error {
 		return err
 	}
 	id := cluster.MoveID(in.Move)
-	if _, err := m.change(ctx, func(d cluster.Document) (cluster.Document, error) { return d.Commit(id) }); err != nil {
+	if _, err := m.change(ctx, func(d cluster.Document) (cluster.Document, error) {
+		if err := speaksForMoves(who, protocol.CmdCommitMove, d, false, id); err != nil {
+			return d, err
+		}
+		return d.Commit(id)
+	}); err != nil {
 		return err
 	}
 	if err := m.seams.Points.Hit(pointCommitAfter); err != nil {
@@ -272,7 +288,7 @@ func (m *Manager) commit(ctx context.Context, args [][]byte) error {
 }
 
 // moveDone notes that one end of committed moves has nothing left to do.
-func (m *Manager) moveDone(ctx context.Context, args [][]byte) error {
+func (m *Manager) moveDone(ctx context.Context, who *auth.Principal, args [][]byte) error {
 	in, err := protocol.ParseMoveDone(args)
 	if err != nil {
 		return err
@@ -288,7 +304,12 @@ func (m *Manager) moveDone(ctx context.Context, args [][]byte) error {
 	for i, move := range in.Moves {
 		ids[i] = cluster.MoveID(move)
 	}
-	_, err = m.changeSoon(ctx, func(d cluster.Document) (cluster.Document, error) { return mark(d, ids...) })
+	_, err = m.changeSoon(ctx, func(d cluster.Document) (cluster.Document, error) {
+		if err := speaksForMoves(who, protocol.CmdMoveDone, d, in.Active, ids...); err != nil {
+			return d, err
+		}
+		return mark(d, ids...)
+	})
 	return err
 }
 

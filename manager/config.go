@@ -8,6 +8,7 @@ import (
 
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/config"
+	"github.com/quoitdb/quoit/internal/tlsconf"
 )
 
 // Config is a manager's settings. LoadConfig fills it from the environment; a
@@ -29,6 +30,7 @@ type Config struct {
 	LogLevel     slog.Level    `env:"QUOIT_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error" want:"debug, info, warn or error"`
 
 	Auth auth.Config
+	TLS  tlsconf.Config
 }
 
 // JoinMode says what happens when a node registers with a cluster that has formed.
@@ -53,7 +55,7 @@ func (m *JoinMode) UnmarshalText(text []byte) error {
 // LoadConfig reads the settings from environment variables (config.Environ makes
 // the map). The error names every wrong variable, its value and what would be right.
 func LoadConfig(environ map[string]string) (Config, error) {
-	return config.Read[Config](environ, "QUOIT_MANAGER_")
+	return config.Read[Config](environ, "QUOIT_MANAGER_", "QUOIT_TLS_")
 }
 
 // DefaultConfig is what LoadConfig makes of an empty environment. Bucket is still
@@ -65,7 +67,7 @@ func WriteConfigTable(w io.Writer) error { return config.WriteTable(w, Config{})
 
 // Validate checks what a type cannot, and returns all mistakes at once.
 func (c *Config) Validate() error {
-	errs := []error{c.Auth.Check(false)}
+	errs := []error{c.Auth.Check(c.TLS.Members()), c.TLS.ValidateServer()}
 	wrong := func(bad bool, field, want string) {
 		if bad {
 			errs = append(errs, config.Wrong(c, field, want))

@@ -45,6 +45,11 @@ type Manager struct {
 	store  *cluster.Store
 	nodes  *registry
 	guard  *auth.Guard
+	trust  trust
+	dial   peer.Dialer // to nodes
+
+	distrusted atomic.Uint64 // connections that were not believed
+	told       atomic.Int64  // when the log last told of one, unix milliseconds
 
 	updates chan *update
 	read    bell // the document is newer than the one known here
@@ -75,7 +80,7 @@ func Run(ctx context.Context, c Config, s Seams) (err error) {
 		return err
 	}
 	m := newManager(c, s)
-	if err := m.openKeys(); err != nil {
+	if err := errors.Join(m.openKeys(), m.openTLS()); err != nil {
 		return err
 	}
 	// A port in use is the likeliest mistake: it is found before anything is written.
@@ -83,6 +88,7 @@ func Run(ctx context.Context, c Config, s Seams) (err error) {
 	if err != nil {
 		return err
 	}
+	listener = m.trust.listener(listener)
 	defer func() { _ = listener.Close() }() // most often the second time
 	b, err := m.openBucket(ctx)
 	if err != nil {

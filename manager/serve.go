@@ -15,6 +15,7 @@ import (
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/member"
 	"github.com/quoitdb/quoit/internal/places"
+	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -105,6 +106,9 @@ func (s *server) take(ctx context.Context, nc net.Conn) {
 	s.running.Go(func() {
 		defer s.release(c)
 		if why != "" {
+			if tlsconf.Handshake(ctx, nc, time.Second) != nil {
+				return
+			}
 			c.refuse(&protocol.Error{Code: protocol.OVERLOADED, Message: why + "; try again later"})
 			c.leave()
 			return
@@ -132,7 +136,7 @@ func (s *server) release(c *conn) {
 func (s *server) close() {
 	s.mu.Lock()
 	for _, nc := range s.conns {
-		_ = nc.Close()
+		_ = tlsconf.Cut(nc)
 	}
 	s.mu.Unlock()
 	s.running.Wait()
@@ -143,8 +147,9 @@ type conn struct {
 	m       *Manager
 	nc      net.Conn
 	id      int64
-	guest   auth.Guest // who is there
-	strange time.Time  // since when nobody is known to be
+	guest   auth.Guest  // who is there
+	claim   *auth.Claim // the one attempt to prove to be a member; nil before it
+	strange time.Time   // since when nobody is known to be
 	parser  protocol.RequestParser
 	in, out []byte    // read and not executed; not written yet
 	begun   time.Time // when the incomplete request in the buffer began
@@ -174,6 +179,9 @@ func (c *conn) serve(ctx context.Context) {
 		}
 	}()
 	defer c.guest.Forget()
+	if !c.greet(ctx) {
+		return
+	}
 	for !c.closing {
 		if err := c.fill(); err != nil {
 			why := c.late(err)

@@ -174,6 +174,8 @@ func (m *Manager) writeMetrics(w io.Writer) {
 	fmt.Fprintf(w, "quoit_cluster_epoch %d\nquoit_cluster_document_counter %d\nquoit_cluster_document_readable %d\nquoit_cluster_moves %d\n",
 		s.Epoch, s.Counter, number(s.Trouble == ""), len(s.Moves))
 	m.guard.WriteMetrics(w)
+	m.trust.server.WriteMetrics(w)
+	fmt.Fprintf(w, "quoit_manager_connections_cut_total{why=\"no_member\"} %d\n", m.distrusted.Load())
 	fmt.Fprintf(w, "quoit_manager_connections_cut_total{why=\"panic\"} %d\n", m.panics.Load())
 	for _, n := range s.Nodes {
 		fmt.Fprintf(w, "quoit_cluster_node_up{node=%q} %d\nquoit_cluster_node_share{node=%q} %g\n", n.Address, number(n.Up), n.Address, n.Share)

@@ -97,5 +97,11 @@ func tlsMistakes() []mistake {
 			old:  "	if errors.Is(err, auth.ErrProof) {", new: "	if false && errors.Is(err, auth.ErrProof) {",
 			pkg: inNode, tests: []string{"TestSomebodyElseAtTheNodesAddress"},
 		},
+		{
+			name: "manager-registers-anybody", what: "A node may register and report under another node's address.",
+			file: "manager/prove.go",
+			old:  "	if who.SpeaksFor(address) {\n", new: "	if who.SpeaksFor(address) || who.Role() == auth.RoleNode {\n",
+			pkg: "manager", tests: []string{"TestANodeSpeaksForItselfAlone", "TestAMoveIsItsSourcesToCommit"},
+		},
 	}
 }
