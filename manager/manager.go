@@ -19,6 +19,7 @@ import (
 	"github.com/quoitdb/quoit/internal/contain"
 	"github.com/quoitdb/quoit/internal/failpoint"
 	"github.com/quoitdb/quoit/internal/peer"
+	"github.com/quoitdb/quoit/internal/seldom"
 	"github.com/quoitdb/quoit/snapshot/bucket"
 )
 
@@ -49,7 +50,7 @@ type Manager struct {
 	dial   peer.Dialer // to nodes
 
 	distrusted atomic.Uint64 // connections that were not believed
-	told       atomic.Int64  // when the log last told of one, unix milliseconds
+	distrust   seldom.Line
 
 	updates chan *update
 	read    bell // the document is newer than the one known here

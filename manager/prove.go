@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/cluster"
@@ -107,14 +106,10 @@ func (c *conn) unbelieved(err error) error {
 	return err
 }
 
-// distrust counts a connection that was not believed, and tells the log once a second at
-// most: a stranger must not be able to fill it.
+// distrust counts a connection that was not believed, and tells the log now and then.
 func (c *conn) distrust(what string, err error) {
 	c.m.distrusted.Add(1)
-	now, last := time.Now().UnixMilli(), c.m.told.Load()
-	if now-last >= time.Second.Milliseconds() && c.m.told.CompareAndSwap(last, now) {
-		c.m.log.Warn(what, "client", c.nc.RemoteAddr().String(), "err", err)
-	}
+	c.m.distrust.Warn(c.m.log, what, "client", c.nc.RemoteAddr().String(), "err", err)
 }
 
 // speaks is the answer to a message about a node that another one has sent, nil if it is

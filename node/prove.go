@@ -3,7 +3,6 @@ package node
 import (
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/peer"
@@ -111,11 +110,7 @@ func (c *conn) unbelieved(err error) error {
 	return err
 }
 
-// distrust tells the log of a connection that was not believed, once a second at most: a
-// stranger must not be able to fill it.
+// distrust tells the log, now and then, of a connection that was not believed.
 func (s *server) distrust(what string, nc net.Conn, err error) {
-	now, last := s.clock.now().UnixMilli(), s.told.Load()
-	if now-last >= time.Second.Milliseconds() && s.told.CompareAndSwap(last, now) {
-		s.log.Warn(what, "client", nc.RemoteAddr().String(), "err", err)
-	}
+	s.distrusted.Warn(s.log, what, "client", nc.RemoteAddr().String(), "err", err)
 }

@@ -30,7 +30,7 @@ type server struct {
 	budget     inbox.Budget
 	guard      *auth.Guard
 	proofs     *auth.Members // nil: authentication is off
-	told       atomic.Int64  // when distrust last told something, unix milliseconds
+	distrusted seldom.Line
 	clock      *clock
 	state      *state
 	stats      *stats
