@@ -20,9 +20,14 @@ type Control struct {
 	conn *peer.Conn
 }
 
-// Dial connects to a manager; timeout bounds each command.
+// Dial connects to a manager that asks nobody who they are; timeout bounds each command.
 func Dial(ctx context.Context, address string, timeout time.Duration) (*Control, error) {
-	c, err := peer.Dial(ctx, peer.TCP, address, timeout)
+	return DialBy(ctx, peer.TCP, address, timeout)
+}
+
+// DialBy is Dial by a dialer that has proved who it is.
+func DialBy(ctx context.Context, dial peer.Dialer, address string, timeout time.Duration) (*Control, error) {
+	c, err := peer.Dial(ctx, dial, address, timeout)
 	if err != nil {
 		return nil, fmt.Errorf("no manager answers at %s: %w", address, err)
 	}

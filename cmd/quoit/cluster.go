@@ -21,6 +21,7 @@ import (
 // operator is what the cluster commands have in common: they talk to the manager.
 type operator struct {
 	manager string
+	token   tokenFile
 	timeout time.Duration
 	json    bool
 }
@@ -33,12 +34,20 @@ func (o *operator) dial(ctx context.Context) (*manager.Control, func(), error) {
 	if o.timeout <= 0 {
 		return nil, nil, usageError("--timeout takes more than %s", o.timeout)
 	}
-	m, err := manager.Dial(ctx, o.manager, o.timeout)
+	who, err := o.token.credentials()
+	if err != nil {
+		return nil, nil, err
+	}
+	dial, err := who.proved()
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := manager.DialBy(ctx, dial, o.manager, o.timeout)
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("no manager answers at %s (%s); say where it is with --manager", o.manager, reason(err))
+		return nil, nil, unreached("manager", o.manager, "--manager", err)
 	}
 	detach := context.AfterFunc(ctx, func() { _ = m.Close() })
 	return m, func() {
@@ -104,6 +113,7 @@ func newCluster() *cobra.Command {
 	})
 	c.PersistentFlags().StringVarP(&o.manager, "manager", "m", fromEnvironment("QUOIT_MANAGER_ADDR", defaultServer),
 		"address of the manager; default from QUOIT_MANAGER_ADDR")
+	o.token.addTo(c.PersistentFlags())
 	c.PersistentFlags().DurationVar(&o.timeout, "timeout", 10*time.Second, "how long one request may take")
 	c.PersistentFlags().BoolVar(&o.json, "json", false, "print JSON, for programs")
 	_ = c.RegisterFlagCompletionFunc("manager", cobra.NoFileCompletions) // the flag is there: see above
@@ -173,7 +183,7 @@ func newTopology(o *operator) *cobra.Command {
 	return &cobra.Command{
 		Use: "topology", Short: "Print the topology document as clients get it", Args: arguments(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
-			conn := connection{servers: o.manager, timeout: o.timeout}
+			conn := connection{servers: o.manager, token: o.token, timeout: o.timeout}
 			return conn.with(c.Context(), func(_ context.Context, db *client.Client) error {
 				t := db.Topology()
 				if o.json {

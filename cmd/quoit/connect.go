@@ -21,6 +21,7 @@ const defaultServer = "127.0.0.1:7400"
 // connection is what the tools that talk to a cluster have in common.
 type connection struct {
 	servers string
+	token   tokenFile
 	timeout time.Duration
 	json    bool
 }
@@ -29,6 +30,7 @@ type connection struct {
 func (o *connection) addTo(c *cobra.Command) {
 	c.Flags().StringVarP(&o.servers, "servers", "s", fromEnvironment("QUOIT_SERVERS", defaultServer),
 		"any nodes, or the manager, separated by commas; default from QUOIT_SERVERS")
+	o.token.addTo(c.Flags())
 	c.Flags().DurationVar(&o.timeout, "timeout", 10*time.Second, "how long one call may take, retries included")
 	c.Flags().BoolVar(&o.json, "json", false, "print JSON, for programs")
 	_ = c.RegisterFlagCompletionFunc("servers", cobra.NoFileCompletions) // the flag is there: see above
@@ -69,12 +71,20 @@ func (o *connection) open(ctx context.Context, opts ...client.Option) (*client.C
 	if err != nil {
 		return nil, err
 	}
+	who, err := o.token.credentials()
+	if err != nil {
+		return nil, err
+	}
+	proofs, err := who.options()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := o.limited(ctx)
 	defer cancel()
 	if err := anyoneThere(ctx, servers); err != nil {
 		return nil, fmt.Errorf("%w; start a cluster with quoit up, or say where one is with --servers", err)
 	}
-	c, err := client.Open(ctx, servers, append(opts, client.WithRetryBudget(o.timeout))...)
+	c, err := client.Open(ctx, servers, append(append(opts, proofs...), client.WithRetryBudget(o.timeout))...)
 	if err != nil {
 		return nil, fmt.Errorf("no cluster answers at %s: %w", strings.Join(servers, ", "), err)
 	}

@@ -128,6 +128,9 @@ func explain(ctx context.Context, err error) string {
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return "interrupted"
 	}
-	text := strings.ReplaceAll(": "+err.Error(), ": client: ", ": ")
-	return strings.TrimPrefix(text, ": ")
+	text := strings.TrimPrefix(strings.ReplaceAll(": "+err.Error(), ": client: ", ": "), ": ")
+	if isUnauthenticated(err) {
+		text += " (show a token with QUOIT_TOKEN_FILE, QUOIT_TOKEN or --token-file)"
+	}
+	return text
 }

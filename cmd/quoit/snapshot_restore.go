@@ -204,6 +204,7 @@ What the bucket does not have exactly is told first, and nothing is written unle
 func (o *connection) addServers(c *cobra.Command) {
 	c.Flags().StringVarP(&o.servers, "servers", "s", fromEnvironment("QUOIT_SERVERS", defaultServer),
 		"any nodes, or the manager, of the cluster, separated by commas; default from QUOIT_SERVERS")
+	o.token.addTo(c.Flags())
 	c.Flags().DurationVar(&o.timeout, "timeout", 10*time.Second, "how long one call may take, retries included")
 	_ = c.RegisterFlagCompletionFunc("servers", cobra.NoFileCompletions) // the flag is there: see above
 }

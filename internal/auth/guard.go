@@ -62,6 +62,7 @@ func (g *Guard) Follow(ctx context.Context) {
 	if g.keys == nil {
 		return
 	}
+	g.tellExposed()
 	g.keys.Follow(ctx, keysEvery, func(err error) {
 		if err != nil {
 			g.keyErrors.Add(1)
@@ -69,7 +70,16 @@ func (g *Guard) Follow(ctx context.Context) {
 			return
 		}
 		g.log.Info("the keys that tokens are verified with are others now (QUOIT_TOKEN_KEYS_FILE)", "keys", g.keys.Len())
+		g.tellExposed()
 	})
+}
+
+// tellExposed tells of secrets that others on the machine may read: whoever has them makes
+// tokens. It may be meant so, as with files that a container is given.
+func (g *Guard) tellExposed() {
+	if g.keys.Exposed() {
+		g.log.Warn("others on this machine may read the secrets that tokens are verified with, and make tokens with them (QUOIT_TOKEN_KEYS_FILE): chmod 600, or give servers the public halves of pairs (quoit token public)")
+	}
 }
 
 // Guest is who is on one connection of a server. It belongs to one goroutine.

@@ -53,6 +53,8 @@ type Keys struct {
 	mu    sync.Mutex        // of those who change it
 	sum   [sha256.Size]byte // of the file, as it was last read well
 	table atomic.Pointer[map[string]*verifier]
+
+	exposed atomic.Bool
 }
 
 // LoadKeys reads the file for the first time. It must have a key.
@@ -100,6 +102,7 @@ func (k *Keys) use(f KeyFile) {
 		}
 	}
 	k.sum = f.sum
+	k.exposed.Store(f.Exposed)
 	k.table.Store(&table)
 	if old == nil {
 		return
@@ -149,6 +152,10 @@ func (k *Keys) Follow(ctx context.Context, every time.Duration, tell func(error)
 		}
 	}
 }
+
+// Exposed says that the file has secrets, and that others on this machine than its owner
+// may read it.
+func (k *Keys) Exposed() bool { return k.exposed.Load() }
 
 // Len is how many keys are in force.
 func (k *Keys) Len() int { return len(*k.table.Load()) }
