@@ -109,9 +109,7 @@ func TestAConnectionThatBeginsNoHandshake(t *testing.T) {
 	s, _, _ := overTLS(t, soloOptions{config: func(c *Config) { c.Times.Handshake = 10 * time.Millisecond }})
 	c := s.dial()
 	c.expectClosed()
-	if n := s.stats.handshakes.Load(); n != 1 {
-		t.Errorf("%d are counted", n)
-	}
+	waitFor(t, "it to be counted", func() bool { return s.stats.handshakes.Load() == 1 })
 }
 
 // TestNoRoomOverTLS is told in TLS, and who does not even shake hands to hear it does not
