@@ -60,7 +60,7 @@ var s3Parameters = []string{"addressing", "ca", "endpoint", "region", "timeout"}
 //
 // Everything behind the bucket's name may be left out: the endpoint is then
 // AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or AWS itself, the region AWS_REGION,
-// AWS_DEFAULT_REGION or us-east-1. Keys are never in the URL, which ends up in
+// AWS_DEFAULT_REGION or us-east-1, the authorities QUOIT_S3_CA_FILE. Keys are never in the URL, which ends up in
 // logs: they are the first pair that is set of QUOIT_S3_ACCESS_KEY and
 // QUOIT_S3_SECRET_KEY, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (with
 // AWS_SESSION_TOKEN), MINIO_ROOT_USER and MINIO_ROOT_PASSWORD. Each of the first
@@ -80,6 +80,7 @@ func ParseS3(location string, getenv func(string) string) (S3Config, error) {
 	}
 	c.Endpoint = first(c.Endpoint, getenv("AWS_ENDPOINT_URL_S3"), getenv("AWS_ENDPOINT_URL"), defaultEndpoint)
 	c.Region = first(c.Region, getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION"), defaultRegion)
+	c.CAFile = first(c.CAFile, getenv("QUOIT_S3_CA_FILE"))
 	if c.Keys, err = keysFrom(getenv); err != nil {
 		return S3Config{}, err
 	}
@@ -188,7 +189,7 @@ func (c *S3Config) host() (string, bool, error) {
 		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		return "", false, fmt.Errorf("endpoint=%.120s: want http://host:port or https://host:port, with nothing after it", c.Endpoint)
 	case u.Scheme == "http" && c.CAFile != "":
-		return "", false, fmt.Errorf("ca=%.120s: the endpoint is http://, where no certificate is checked: want https://", c.CAFile)
+		return "", false, fmt.Errorf("ca=%.120s (or QUOIT_S3_CA_FILE): the endpoint is http://, where no certificate is checked: want https://", c.CAFile)
 	}
 	return u.Host, u.Scheme == "https", nil
 }

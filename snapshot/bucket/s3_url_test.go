@@ -55,6 +55,14 @@ func TestParseS3(t *testing.T) {
 			"s3://quoit?endpoint=https://store&ca=/etc/ca.pem", environ("AWS_ACCESS_KEY_ID=a", "AWS_SECRET_ACCESS_KEY=b", "AWS_SESSION_TOKEN=c", "AWS_REGION=r"),
 			bucket.S3Config{Bucket: "quoit", Endpoint: "https://store", Region: "r", CAFile: "/etc/ca.pem", Keys: bucket.S3Keys{Access: "a", Secret: "b", Token: "c"}},
 		},
+		{ // What the URL says goes before the environment.
+			"s3://quoit?endpoint=https://store&ca=/etc/ca.pem", environ("QUOIT_S3_ACCESS_KEY=access", "QUOIT_S3_SECRET_KEY=hush", "QUOIT_S3_CA_FILE=/other.pem"),
+			bucket.S3Config{Bucket: "quoit", Endpoint: "https://store", Region: "us-east-1", CAFile: "/etc/ca.pem", Keys: keys},
+		},
+		{
+			"s3://quoit?endpoint=https://store", environ("QUOIT_S3_ACCESS_KEY=access", "QUOIT_S3_SECRET_KEY=hush", "QUOIT_S3_CA_FILE=/other.pem"),
+			bucket.S3Config{Bucket: "quoit", Endpoint: "https://store", Region: "us-east-1", CAFile: "/other.pem", Keys: keys},
+		},
 		{
 			"s3://quoit", environ("MINIO_ROOT_USER=u", "MINIO_ROOT_PASSWORD_FILE="+file, "AWS_ENDPOINT_URL=http://one", "AWS_ENDPOINT_URL_S3=http://two", "AWS_DEFAULT_REGION=d"),
 			bucket.S3Config{Bucket: "quoit", Endpoint: "http://two", Region: "d", Keys: bucket.S3Keys{Access: "u", Secret: "from-file"}},
@@ -317,5 +325,29 @@ func TestTLS(t *testing.T) {
 		if _, err := bucket.OpenS3(c); err == nil || !strings.Contains(err.Error(), "ca: ") {
 			t.Errorf("ca=%s: %v", file, err)
 		}
+	}
+}
+
+// TestNoRedirectIsFollowed: a store that sends requests elsewhere would have the signed
+// ones, and bodies, go to whoever it names.
+func TestNoRedirectIsFollowed(t *testing.T) {
+	strayed := make(chan string, 10)
+	elsewhere := buckettest.ServeS3(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { strayed <- r.Method + " " + r.URL.Path }))
+	for _, code := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		store := buckettest.ServeS3(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.Endpoint+r.URL.Path, code)
+		}))
+		b := openS3(t, store.Config(""))
+		if _, err := b.Get(t.Context(), "object"); err == nil {
+			t.Errorf("%d: a reading call succeeds", code)
+		}
+		if _, err := b.PutIfAbsent(t.Context(), "object", []byte("x")); err == nil {
+			t.Errorf("%d: a writing call succeeds", code)
+		}
+	}
+	select {
+	case request := <-strayed:
+		t.Errorf("%s went elsewhere", request)
+	default:
 	}
 }
