@@ -11,6 +11,7 @@ import (
 
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/inbox"
+	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/node/engine"
 	"github.com/quoitdb/quoit/node/wal"
 	"github.com/quoitdb/quoit/protocol"
@@ -61,10 +62,11 @@ type conn struct {
 	status atomic.Uint64
 	tally  tally
 
-	in     inbox.Buffer
-	out    []byte
-	parser protocol.RequestParser
-	ahead  *ahead // nil until the client pipelines
+	in      inbox.Buffer
+	arrived io.Reader // gives what need not be waited for; nil where a Read of nc gives all of it
+	out     []byte
+	parser  protocol.RequestParser
+	ahead   *ahead // nil until the client pipelines
 
 	later   later
 	session *engine.Session // nil until the first data command after the start
@@ -101,6 +103,7 @@ type clientInfo struct {
 func newConn(srv *server, nc net.Conn, id uint64) *conn {
 	c := &conn{srv: srv, nc: nc, id: id}
 	c.in, c.outPart = inbox.NewBuffer(&srv.budget, inbox.First, streamBuffer), inbox.NewAccount(&srv.budget)
+	c.arrived = tlsconf.Now(nc)
 	c.scratch.bind(c)
 	c.later.bind(c)
 	c.arrive()
@@ -191,7 +194,7 @@ func (c *conn) fill() error {
 		if n > 0 {
 			c.srv.clock.refresh()
 			c.mark(running)
-			c.tally.in.Add(uint64(n))
+			c.tally.in.Add(uint64(n + c.readOn()))
 			return nil
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -201,6 +204,20 @@ func (c *conn) fill() error {
 			return err
 		}
 	}
+}
+
+// readOn reads what else has arrived, so that it shares the one wait of the batch: over
+// TLS a Read gives no more than one record, which may be one small request of many that
+// callers have sent one by one. An error comes again when there is nothing else.
+func (c *conn) readOn() (total int) {
+	for c.arrived != nil && c.in.Room() > 0 {
+		n, err := c.in.Fill(c.arrived)
+		total += n
+		if n == 0 || err != nil {
+			break
+		}
+	}
+	return total
 }
 
 // markWaiting publishes what the connection waits for.

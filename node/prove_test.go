@@ -357,3 +357,34 @@ func TestSomebodyElseAtTheNodesAddress(t *testing.T) {
 		t.Errorf("it says %v", err)
 	}
 }
+
+// TestRequestsInManyRecordsShareASync: callers that share a connection each write a record
+// of their own. While the disk is busy with the first they gather, and then wait once.
+func TestRequestsInManyRecordsShareASync(t *testing.T) {
+	g := newGate()
+	s, _, knows := overTLS(t, soloOptions{disk: g.disk})
+	c, err := s.dialTLS(knows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.do("SET a 0"); got != "+OK" {
+		t.Fatal(got)
+	}
+	g.shut.Store(true)
+	c.send("SET a 1\r\n")
+	<-g.entered
+	const requests = 200
+	for range requests {
+		c.send("SET a 2\r\n")
+	}
+	before := s.state.store.Load().log.Stats().Syncs
+	g.open(nil)
+	for range 1 + requests {
+		if got := c.reply(); got != "+OK" {
+			t.Fatal(got)
+		}
+	}
+	if n := s.state.store.Load().log.Stats().Syncs - before; n > requests/4 {
+		t.Errorf("%d requests took %d syncs", requests, n)
+	}
+}

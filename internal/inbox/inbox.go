@@ -193,6 +193,9 @@ func (b *Buffer) Fill(r io.Reader) (int, error) {
 	return n, err
 }
 
+// Room is how many bytes the next Fill can read at most.
+func (b *Buffer) Room() int { return len(b.buf) - b.w }
+
 // Shrink gives back what an idle connection does not need.
 func (b *Buffer) Shrink() {
 	if !b.Pending() && len(b.buf) > b.least {

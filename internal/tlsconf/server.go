@@ -52,7 +52,20 @@ func (s *Server) current() *tls.Config {
 
 // Listener speaks TLS to whoever connects. Accept does not wait for a handshake: the
 // first Read or Write of a connection makes it, or [Handshake].
-func (s *Server) Listener(l net.Listener) net.Listener { return tls.NewListener(l, s.Config()) }
+func (s *Server) Listener(l net.Listener) net.Listener { return &listener{l, s.Config()} }
+
+type listener struct {
+	net.Listener
+	config *tls.Config
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return tls.Server(eagerly(nc), l.config), nil
+}
 
 // Figures are for metrics.
 func (s *Server) Figures() Figures { return s.files.figures() }

@@ -557,3 +557,83 @@ func TestAnAuthorityFromItsFiles(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatHasArrivedIsReadWithoutWaiting: many records, and a part of one.
+func TestWhatHasArrivedIsReadWithoutWaiting(t *testing.T) {
+	ca := tlstest.NewAuthority(t)
+	s, err := tlsconf.NewServer(ca.Config(false), tlsconf.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	client, err := tlsconf.NewClient(tlsconf.Config{TLSCA: ca.File}, tlsconf.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const records = 300
+	sent := make(chan error, 1)
+	go func() {
+		nc, err := client.Dial(t.Context(), plain.Addr().String())
+		for range records {
+			if err == nil {
+				_, err = io.WriteString(nc, "0123456789")
+			}
+		}
+		sent <- err
+		if err == nil {
+			_, _ = io.Copy(io.Discard, nc)
+			_, err = io.WriteString(nc, "more")
+			_ = nc.Close()
+		}
+		sent <- err
+	}()
+	nc, err := s.Listener(plain).Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	_ = nc.SetReadDeadline(time.Now().Add(patience))
+	buf := make([]byte, 1<<16)
+	n, err := nc.Read(buf)
+	if err != nil || n != 10 {
+		t.Fatalf("a Read gives %d bytes, %v: nothing is to be shown here", n, err)
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	arrived := tlsconf.Now(nc)
+	if arrived == nil {
+		t.Skip("this system has no reading without waiting")
+	}
+	for n < 10*records { // what was sent is in this machine's kernel, or about to be
+		more, err := arrived.Read(buf[n:])
+		if n += more; err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+	}
+	if more, err := arrived.Read(buf); more != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("of nothing it reads %d bytes, %v", more, err)
+	}
+	if err := nc.(*tls.Conn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.ReadFull(nc, buf[:4]); err != nil || string(buf[:n]) != "more" {
+		t.Errorf("afterwards the connection gives %q, %v", buf[:n], err)
+	}
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	if tlsconf.Now(plainConn(t)) != nil {
+		t.Error("a connection without TLS has one as well")
+	}
+}
+
+func plainConn(t *testing.T) net.Conn {
+	near, far := net.Pipe()
+	t.Cleanup(func() { _, _ = near.Close(), far.Close() })
+	return near
+}
