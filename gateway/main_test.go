@@ -63,7 +63,7 @@ func startCluster(t testing.TB, nodes int) *local.Cluster {
 func startClusterOf(t testing.TB, nodes int, n node.Config) *local.Cluster {
 	t.Helper()
 	m := manager.DefaultConfig()
-	m.Poll = 50 * time.Millisecond
+	m.Poll, m.Auth = 50*time.Millisecond, n.Auth
 	c, err := local.Start(t.Context(), local.Options{Dir: t.TempDir(), Nodes: nodes, Port: -1, Node: &n, Manager: &m})
 	if err != nil {
 		t.Fatal(err)
