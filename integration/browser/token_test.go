@@ -81,6 +81,7 @@ func startGuarded(t *testing.T, nodes int) (*stage, *issuer) {
 	}
 	n.Tokens, n.Times.Poll, m.Poll = 16, 50*time.Millisecond, 50*time.Millisecond
 	n.Auth.TokenKeysFile, n.Auth.ClusterSecret = i.file, config.NewSecret(strings.Repeat("s", auth.MinClusterSecret))
+	m.Auth = n.Auth
 	s := &stage{settings: []func(*gateway.Config){func(c *gateway.Config) {
 		c.KeysFile, c.Token = i.file, config.NewSecret(i.token(auth.ClusterNone))
 	}}}
