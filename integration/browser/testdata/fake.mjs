@@ -30,7 +30,7 @@ function client(answer) {
       const page = globalThis[this.env.QUOIT_PAGE];
       const settle = (id, status, ...fields) => queueMicrotask(() => page.settle(id, status, message(...fields)));
       page.ready({
-        version: 1,
+        version: 2,
         cancel() {},
         calls(batch) {
           const view = new DataView(batch.buffer, batch.byteOffset, batch.byteLength);
