@@ -168,12 +168,12 @@ func (s *stream) cut(w *World, d dice, how int) {
 		both()
 		sent, to := s.sent, string(b.local)
 		from := a.p
-		time.AfterFunc(between(d, time.Millisecond, time.Second), func() { w.net.replay(from.host, to, sent, d) })
+		time.AfterFunc(between(d, time.Millisecond, time.Second), func() { w.net.replay(from.host, to, sent) })
 	}
 }
 
 // replay sends what a stream has carried over another one. Nobody reads the answers.
-func (n *network) replay(from, to string, sent []byte, d dice) {
+func (n *network) replay(from, to string, sent []byte) {
 	n.mu.Lock()
 	l := n.listeners[to]
 	n.dialled++

@@ -141,6 +141,7 @@ func (n *network) dial(ctx context.Context, p *process, addr string) (net.Conn, 
 	id := n.dialled
 	n.mu.Unlock()
 	d := n.w.dice(fmt.Sprint("stream ", id))
+	reply := n.delay(d) // From open on the dice belong to the stream and its lock.
 	there, back := link{p.host, hostOf(addr)}, link{hostOf(addr), p.host}
 	if !sleep(ctx, n.delay(d)) {
 		return fail(ctx.Err())
@@ -154,7 +155,7 @@ func (n *network) dial(ctx context.Context, p *process, addr string) (net.Conn, 
 	l := n.listeners[addr]
 	n.mu.Unlock()
 	if l == nil {
-		_ = sleep(ctx, n.delay(d))
+		_ = sleep(ctx, reply)
 		return fail(syscall.ECONNREFUSED)
 	}
 	s := n.open(id, d, p, l.p, address(fmt.Sprintf("%s:%d", p.host, 40000+id)), l.addr)
@@ -163,7 +164,7 @@ func (n *network) dial(ctx context.Context, p *process, addr string) (net.Conn, 
 		return fail(syscall.ECONNREFUSED)
 	}
 	n.w.trace.note("dial", fmt.Sprintf("#%d %s -> %s", id, p.host, addr), nil)
-	if !sleep(ctx, n.delay(d)) {
+	if !sleep(ctx, reply) {
 		_ = s.ends[0].Close()
 		return fail(ctx.Err())
 	}
