@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quoitdb/quoit/protocol"
 	"github.com/quoitdb/quoit/ring"
 )
 
@@ -59,8 +60,9 @@ func (c *Client) bootstrap(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if errors.Is(err, ErrUnauthenticated) {
-			return err
+		var foreign *protocol.Error
+		if errors.Is(err, ErrUnauthenticated) || errors.As(err, &foreign) {
+			return err // asking again changes nothing
 		}
 		t.tries++
 		t.last = err

@@ -250,6 +250,9 @@ func (l *link) deliver(r protocol.Reply) error {
 	if k == nil {
 		return errUnasked
 	}
+	if r.Kind == '-' && r.Err().Code == protocol.NOPROTO {
+		return r.Err() // such as a port that speaks TLS; it closes the connection
+	}
 	if k.add(r) {
 		l.pending[l.head] = nil
 		l.head++

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -201,6 +202,31 @@ func TestWithoutATokenTheNodeSaysWhatIsMissing(t *testing.T) {
 		wantIs(t, err, ErrUnauthenticated)
 		if !strings.Contains(err.Error(), "AUTH with a token first") {
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// TestAPortThatSpeaksAnotherProtocolIsSaidAtOnce: a TLS port answers plain text with one
+// line and closes. The client took it for a lost connection and tried again until its
+// budget was spent.
+func TestAPortThatSpeaksAnotherProtocolIsSaidAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		_, err := Open(t.Context(), []string{fakeAddress(1)}, WithDialer(func(context.Context, string) (Conn, error) {
+			here, there := net.Pipe()
+			go func() {
+				buf := make([]byte, 1<<10)
+				_, _ = there.Read(buf)
+				_, _ = there.Write([]byte("-NOPROTO this port speaks TLS alone\r\n"))
+				there.Close()
+			}()
+			return here, nil
+		}))
+		if err == nil || !strings.Contains(err.Error(), "NOPROTO this port speaks TLS alone") {
+			t.Errorf("got %v", err)
+		}
+		if d := time.Since(start); d != 0 {
+			t.Errorf("it took %v", d)
 		}
 	})
 }

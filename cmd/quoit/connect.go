@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/quoitdb/quoit/client"
+	"github.com/quoitdb/quoit/internal/tlsconf"
+	"github.com/quoitdb/quoit/protocol"
 	"github.com/quoitdb/quoit/ring"
 )
 
@@ -81,44 +83,58 @@ func (o *connection) open(ctx context.Context, opts ...client.Option) (*client.C
 	}
 	ctx, cancel := o.limited(ctx)
 	defer cancel()
-	if err := anyoneThere(ctx, servers); err != nil {
-		return nil, fmt.Errorf("%w; start a cluster with quoit up, or say where one is with --servers", err)
+	if err := who.anyoneThere(ctx, servers); err != nil {
+		return nil, err
 	}
 	c, err := client.Open(ctx, servers, append(append(opts, proofs...), client.WithRetryBudget(o.timeout))...)
 	if err != nil {
+		var refused *client.ServerError
+		var foreign *protocol.Error
+		if errors.As(err, &refused) || errors.As(err, &foreign) { // so somebody does
+			return nil, err
+		}
 		return nil, fmt.Errorf("no cluster answers at %s: %w", strings.Join(servers, ", "), err)
 	}
 	return c, nil
 }
 
 // anyoneThere returns at once when somebody listens at one of the addresses, and
-// at once when nobody does: a client would try again and again.
-func anyoneThere(ctx context.Context, addresses []string) error {
+// at once when nobody does, or nobody who could be believed: a client would try again and
+// again.
+func (c *credentials) anyoneThere(ctx context.Context, addresses []string) error {
+	dial, err := c.dialer()
+	if err != nil {
+		return err
+	}
 	found := make(chan error, len(addresses))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for _, a := range addresses {
 		go func() {
-			var d net.Dialer
-			c, err := d.DialContext(ctx, "tcp", a)
+			nc, err := dial(ctx, a)
 			if err == nil {
-				err = c.Close()
+				err = nc.Close()
 			}
 			found <- err
 		}()
 	}
 	var all []string
+	var handshake *tlsconf.HandshakeError
 	for range addresses {
 		err := <-found
-		if err == nil {
+		if err == nil || errors.As(err, &handshake) && !handshake.Final() {
 			return nil
 		}
 		all = append(all, reason(err))
 	}
-	if ctx.Err() != nil {
-		return fmt.Errorf("nobody answers at %s: %w", strings.Join(addresses, ", "), ctx.Err())
+	where, hint := strings.Join(addresses, ", "), "start a cluster with quoit up, or say where one is with --servers"
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("nobody answers at %s: %w; %s", where, ctx.Err(), hint)
+	case handshake != nil:
+		return handshake
 	}
-	return fmt.Errorf("nobody listens at %s (%s)", strings.Join(addresses, ", "), strings.Join(all, ", "))
+	return fmt.Errorf("nobody listens at %s (%s); %s", where, strings.Join(all, ", "), hint)
 }
 
 // reason is the last word of an error of the net package.

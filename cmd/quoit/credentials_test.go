@@ -2,12 +2,17 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"net"
+	"os"
 	"strings"
 	"testing"
 
+	"github.com/quoitdb/quoit/internal/local"
 	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/internal/tlsconf/tlstest"
+	"github.com/quoitdb/quoit/manager"
+	"github.com/quoitdb/quoit/node"
 )
 
 // stranger listens as a server that answers the first requests with these lines, each
@@ -83,7 +88,8 @@ func TestTheManagerIsShownTheTokenFirst(t *testing.T) {
 		"from the environment": {[]string{"+OK", "+OK"}, nil, "from-the-environment", "AUTH from-the-environment, CLUSTER PAUSE", "no further move", 0},
 		"from a file":          {[]string{"+OK", "+OK"}, []string{"--token-file", file}, "from-the-environment", "AUTH from-a-file, CLUSTER PAUSE", "no further move", 0},
 		"nobody asks for one":  {[]string{"-ERR AUTH: this manager has no password", "+OK"}, nil, "x", "AUTH x, CLUSTER PAUSE", "no further move", 0},
-		"it is refused":        {[]string{"-NOAUTH the token has expired"}, nil, "x", "AUTH x", "NOAUTH the token has expired (show a token with QUOIT_TOKEN_FILE, QUOIT_TOKEN or --token-file)", exitFailure},
+		"it is refused":        {[]string{"-NOAUTH the token is not valid here"}, nil, "x", "AUTH x", "NOAUTH the token is not valid here (quoit token inspect FILE --keys KEYS says what is wrong with one)", exitFailure},
+		"it has expired":       {[]string{"-NOAUTH the token has expired: get a new one"}, nil, "x", "AUTH x", "NOAUTH the token has expired: get a new one\n", exitFailure},
 		"there is none":        {[]string{"-NOAUTH authenticate first"}, nil, "", "CLUSTER PAUSE", "NOAUTH authenticate first (show a token", exitFailure},
 		"it may not do that":   {[]string{"+OK", "-NOPERM CLUSTER needs more"}, nil, "x", "AUTH x, CLUSTER PAUSE", "NOPERM CLUSTER needs more", exitFailure},
 	} {
@@ -112,6 +118,52 @@ func TestATokenFileThatIsNotThereIsAMistakeOfTheEnvironment(t *testing.T) {
 		if got.code != exitUsage || !strings.Contains(got.err, `QUOIT_TOKEN_FILE="/nowhere/token": want a file with the secret in it: no such file or directory`) {
 			t.Errorf("%v: exit code %d, %s", args, got.code, got.err)
 		}
+	}
+}
+
+// TestWhatAnotherTryCannotMendIsSaidAtOnce: for ten seconds the tools tried again to speak
+// plain text with a TLS port, TLS with a plain one, and with a server that they do not
+// believe, and said in the end that the time was over.
+func TestWhatAnotherTryCannotMendIsSaidAtOnce(t *testing.T) {
+	withoutTokens(t)
+	ca, stranger := tlstest.NewAuthority(t), tlstest.NewAuthority(t)
+	start(t, 1)
+	plain := os.Getenv("QUOIT_SERVERS")
+	secured, err := node.LoadConfig(map[string]string{"QUOIT_FSYNC": "never", "QUOIT_NODE_TOKENS": "8", "QUOIT_NODE_DATA": "-", "QUOIT_BUCKET": "-"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := manager.DefaultConfig()
+	secured.TLS, m.TLS = ca.Config(false, tlstest.For("127.0.0.1")), ca.Config(false, tlstest.For("127.0.0.1"))
+	c, err := local.Start(t.Context(), local.Options{Dir: t.TempDir(), Nodes: 1, Port: -1, Node: &secured, Manager: &m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	}()
+	_, port, _ := strings.Cut(c.Manager(), ":")
+	t.Setenv("QUOIT_TLS_CA_FILE", ca.File)
+	if got := quoit(t, "get", "a", "-s", c.Manager()); got.code != exitNotFound {
+		t.Errorf("where nothing is wrong: exit code %d, %s", got.code, got.err)
+	}
+	for name, wrong := range map[string]struct{ server, ca, said string }{
+		"no authority":             {c.Manager(), "", "this port speaks TLS alone: quoit needs QUOIT_TLS_CA_FILE"},
+		"another authority":        {c.Manager(), stranger.File, "QUOIT_TLS_CA_FILE names the authorities that are believed"},
+		"another name":             {"localhost:" + port, ca.File, "no TLS with localhost: its certificate is for 127.0.0.1; dial it by such a name"},
+		"a server that has no TLS": {plain, ca.File, "QUOIT_TLS=off where it does not"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("QUOIT_TLS_CA_FILE", wrong.ca)
+			for _, args := range [][]string{{"get", "a", "-s", wrong.server}, {"cluster", "status", "-m", wrong.server}} {
+				got := quoit(t, args...)
+				if got.code != exitFailure || !strings.Contains(got.err, wrong.said) || strings.Contains(got.err, "gave up") || strings.Contains(got.err, "no cluster answers") {
+					t.Errorf("%v: %s", args, got.err)
+				}
+			}
+		})
 	}
 }
 

@@ -129,8 +129,12 @@ func explain(ctx context.Context, err error) string {
 		return "interrupted"
 	}
 	text := strings.TrimPrefix(strings.ReplaceAll(": "+err.Error(), ": client: ", ": "), ": ")
-	if isUnauthenticated(err) {
+	switch {
+	case !isUnauthenticated(err), strings.Contains(text, "expired"):
+	case strings.Contains(text, "authenticate first"):
 		text += " (show a token with QUOIT_TOKEN_FILE, QUOIT_TOKEN or --token-file)"
+	default:
+		text += " (quoit token inspect FILE --keys KEYS says what is wrong with one)"
 	}
 	return text
 }

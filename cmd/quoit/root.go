@@ -19,7 +19,8 @@ func newRoot() *cobra.Command {
 
   quoit up
 
-and talk to it with quoit put and quoit get, with redis-cli, or from Go.
+and talk to it with quoit put and quoit get, with redis-cli, or from Go. Tools read
+QUOIT_SERVERS, QUOIT_MANAGER_ADDR, QUOIT_TOKEN_FILE and QUOIT_TLS_CA_FILE.
 Exit codes: 0 all well, 1 it failed, 2 wrong usage, 3 no such key.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,

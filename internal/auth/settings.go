@@ -29,10 +29,10 @@ func (c *Config) Check(memberCA bool) error {
 		errs = append(errs, config.Wrong(c, "ClusterSecret", "at least 32 bytes, as openssl rand -base64 32 makes them"))
 	}
 	if c.On() && !secret && !memberCA {
-		errs = append(errs, errors.New("QUOIT_TOKEN_KEYS_FILE is set and QUOIT_CLUSTER_SECRET is not: members could not prove themselves; set it, or QUOIT_CLUSTER_SECRET_FILE or QUOIT_TLS_MEMBER_CA_FILE"))
+		errs = append(errs, errors.New("QUOIT_TOKEN_KEYS_FILE is set and QUOIT_CLUSTER_SECRET is not: members could not prove themselves; set QUOIT_CLUSTER_SECRET_FILE to a file with 32 random bytes or more (openssl rand -base64 32), or QUOIT_TLS_MEMBER_CA_FILE"))
 	}
 	if !c.On() && (secret || memberCA) {
-		errs = append(errs, fmt.Errorf("%s is set and QUOIT_TOKEN_KEYS_FILE is not: clients could not prove themselves; set it, too", c.proof(memberCA)))
+		errs = append(errs, fmt.Errorf("%s is set and QUOIT_TOKEN_KEYS_FILE is not: clients could not prove themselves; set it to a file as quoit token public makes it", c.proof(memberCA)))
 	}
 	return errors.Join(errs...)
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 )
 
 // Client holds whom a program believes that dials servers, and what it shows them. Any
@@ -100,15 +102,40 @@ func (e *HandshakeError) Error() string {
 	var (
 		plain tls.RecordHeaderError
 		chain *tls.CertificateVerificationError
+		name  x509.HostnameError
 		hint  string
 	)
 	switch {
+	case errors.As(e.Err, &name):
+		return fmt.Sprintf("no TLS with %s: its certificate is for %s; dial it by such a name, or give it a certificate for this one", e.Host, names(name.Certificate))
 	case errors.As(e.Err, &plain):
 		hint = " (does it speak TLS? QUOIT_TLS=off where it does not)"
 	case errors.As(e.Err, &chain):
 		hint = " (QUOIT_TLS_CA_FILE names the authorities that are believed)"
 	}
 	return fmt.Sprintf("no TLS with %s: %v%s", e.Host, e.Err, hint)
+}
+
+// Final says whether another try would end in the same way: the server speaks no TLS, or
+// has shown a certificate that is not believed.
+func (e *HandshakeError) Final() bool {
+	var (
+		plain tls.RecordHeaderError
+		chain *tls.CertificateVerificationError
+	)
+	return errors.As(e.Err, &plain) || errors.As(e.Err, &chain)
+}
+
+// names are the hosts that a certificate is for.
+func names(c *x509.Certificate) string {
+	all := slices.Clone(c.DNSNames)
+	for _, ip := range c.IPAddresses {
+		all = append(all, ip.String())
+	}
+	if len(all) == 0 {
+		return "no host at all"
+	}
+	return strings.Join(all, ", ")
 }
 
 // Unwrap is what the handshake failed of.

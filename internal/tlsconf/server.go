@@ -81,9 +81,13 @@ func (s *Server) WriteMetrics(w io.Writer) {
 	metrics.WriteCounterUint64(w, "quoit_tls_reload_failures_total", f.Failures)
 }
 
+// plainReply is what somebody hears who speaks plain text to a TLS port, as a reply of the
+// protocol: its programs then say what is wrong instead of that a connection was lost.
+const plainReply = "-NOPROTO this port speaks TLS alone: quoit needs QUOIT_TLS_CA_FILE (or QUOIT_TLS=on), redis-cli --tls --cacert FILE\r\n"
+
 // Handshake makes the handshake of a connection that a TLS listener has accepted, within
 // timeout (0 is for ever), and does nothing for any other connection. After an error the connection is
-// good for nothing but to be closed.
+// good for nothing but to be closed. Who spoke no TLS has been told so.
 func Handshake(ctx context.Context, nc net.Conn, timeout time.Duration) error {
 	c, ok := nc.(*tls.Conn)
 	if !ok {
@@ -97,6 +101,10 @@ func Handshake(ctx context.Context, nc net.Conn, timeout time.Duration) error {
 	err := c.HandshakeContext(ctx)
 	var plain tls.RecordHeaderError
 	if errors.As(err, &plain) {
+		if plain.Conn != nil {
+			_ = plain.Conn.SetWriteDeadline(time.Now().Add(time.Second)) // a new connection has room for a line
+			_, _ = io.WriteString(plain.Conn, plainReply)
+		}
 		return fmt.Errorf("the other side does not speak TLS: %w", err)
 	}
 	return err
