@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
+
 	"github.com/quoitdb/quoit/gateway"
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/config"
@@ -157,6 +159,10 @@ func TestTheConsoleAsksForAToken(t *testing.T) {
 	p.allow("403")
 	p.says("#token", "This cluster asks for a token")
 	p.says("#token-why", "authenticate first")
+	p.says("#moves-why", "not for this token to see")
+	if claimed := value[string](p, `document.querySelector("#moves").innerText`); strings.Contains(claimed, "Nothing moves") {
+		t.Errorf("the page claims to know what moves: %s", claimed)
+	}
 	p.screenshot("console-asks-for-a-token")
 	p.fill("#token-text", "a guess")
 	p.click("#token-form button")
@@ -185,4 +191,44 @@ func TestTheConsoleAsksForAToken(t *testing.T) {
 		t.Error("the token is kept where it must not be")
 	}
 	p.screenshot("console-with-a-token")
+}
+
+// TestTheListTakesTheTokenOfItsTab: without one it says where to give one, and sends no form
+// away; with one that was given to the console in the same tab it works, and says what that
+// one does not open.
+func TestTheListTakesTheTokenOfItsTab(t *testing.T) {
+	s, i := startGuarded(t, 2)
+	p := s.browser().blank("/todo/")
+	p.allow("401") // of the console's /v1/status, which the browser tells of by itself
+	p.allow("403")
+	giveToken := func(token string) {
+		t.Helper()
+		p.do(chromedp.Navigate(s.url("/")))
+		p.fill("#token-text", token)
+		p.click("#token-form button")
+		p.says("#connection", "Connected")
+		p.do(chromedp.Navigate(s.url("/todo/")))
+	}
+	p.says("#state", "This cluster asks for a token.")
+	p.says("#ask", "Give one in the console")
+	if to := value[string](p, `document.querySelector("#ask a").href`); to != s.url("/") {
+		t.Errorf("the console is said to be at %s", to)
+	}
+	if !value[bool](p, `document.querySelector("#add button").disabled`) {
+		t.Error("a list that cannot be changed takes an item")
+	}
+
+	giveToken(i.token(auth.ClusterNone, "todo:"))
+	p.says("#state", "Kept by 2 nodes.")
+	p.fill("#text", "an item")
+	p.click("#add button")
+	p.until("the item", `document.querySelector("#list span")?.textContent === "an item"`)
+	if value[bool](p, `document.querySelector("#ask").checkVisibility()`) {
+		t.Error("it asks for a token that it has")
+	}
+
+	eval[any](p, `sessionStorage.clear()`)
+	giveToken(i.token(auth.ClusterNone, "cart:"))
+	p.says("#state", "The list has ended: ")
+	p.says("#state", "may not read every key with the prefix \"todo:\"")
 }

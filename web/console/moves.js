@@ -18,8 +18,8 @@ const phases = {
 export function newMoves(into, taken) {
   const note = byId("moves-note");
   const button = byId("moves-pause");
-  const empty = el("p", { class: "empty" }, "Nothing moves: every range is where it belongs.");
-  const overall = el("progress", { "aria-label": "All moves", max: 1, value: 0 });
+  const empty = el("p", { class: "empty", hidden: true });
+  const overall = el("progress", { "aria-label": "All moves", max: 1, value: 0, hidden: true });
   const list = el("ul", { class: "moves" });
   const rest = el("p", { class: "quiet" });
   into.append(empty, overall, list, rest);
@@ -74,6 +74,10 @@ export function newMoves(into, taken) {
     /** The gateway has told nothing yet, or not for a while. */
     unknown(why) {
       button.disabled = true;
+      say(note, "");
+      empty.hidden = overall.hidden = true;
+      show([]);
+      sayOrHide(rest, "");
       sayOrHide(byId("moves-why"), why);
     },
   };

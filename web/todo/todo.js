@@ -15,6 +15,7 @@ let db;
 async function main() {
   db = await connect({ as: "text", token: sessionStorage.getItem("quoit.token") ?? undefined }); // as the console keeps it
   showState();
+  document.querySelector("#add button").disabled = false; // until now the page would send the form away
   for (const event of ["topology", "disconnect", "reconnect"]) db.addEventListener(event, showState);
   document.getElementById("add").addEventListener("submit", add);
   for await (const change of db.watch("todo:", { state: true })) {
@@ -91,6 +92,8 @@ function forget(key) {
   items.delete(key);
 }
 
-main().catch((error) => {
-  state.textContent = error.code === "NOAUTH" ? "This cluster asks for a token: give one in the console, and come back." : `The list has ended: ${error.message}`;
+main().catch(async (error) => {
+  await db?.close(); // no event of it writes over what follows
+  state.textContent = error.code === "NOAUTH" ? "This cluster asks for a token. " : `The list has ended: ${error.message}`;
+  document.getElementById("ask").hidden = error.code !== "NOAUTH";
 });
