@@ -90,7 +90,7 @@ func (c *Config) Validate() error {
 	wrong(config.Listenable(c.Addr) && !c.mayListen() && !config.Loopback(c.Addr), "Addr", closed)
 	wrong(c.hasDoor() && !config.Listenable(c.RedisAddr), "RedisAddr", "host:port or off")
 	wrong(config.Listenable(c.RedisAddr) && !c.mayListen() && !config.Loopback(c.RedisAddr), "RedisAddr", closed)
-	wrong(c.KeysFile != "" && !c.Token.IsSet() && c.only.Address == "", "Token", "a token in it or in the file of QUOIT_TOKEN_FILE, as quoit token create --key FILE --sub gateway --cluster read makes it, since QUOIT_TOKEN_KEYS_FILE is set: the gateway learns with it where the nodes are")
+	wrong(c.KeysFile != "" && !c.Token.IsSet() && c.only.Address == "", "Token", "the token that the gateway learns the topology with, as quoit token create makes it: QUOIT_TOKEN_KEYS_FILE is set (QUOIT_TOKEN or QUOIT_TOKEN_FILE)")
 	wrong(c.KeysFile == "" && c.Token.IsSet() && c.only.Address == "", "KeysFile", "the keys that tokens are verified with: QUOIT_TOKEN is set, and a gateway that asks nobody for a token would let everybody in with its own")
 	errs = append(errs, c.TLS.ValidateClient(), c.Public.Validate())
 	wrong(c.AdminAddr != "" && c.AdminAddr != config.Off && !config.Listenable(c.AdminAddr), "AdminAddr", "host:port or off")
