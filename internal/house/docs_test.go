@@ -139,3 +139,25 @@ func TestEveryVariableIsInTheOperationsPage(t *testing.T) {
 		t.Errorf("only %d variables were found: the check proves nothing", len(known))
 	}
 }
+
+// TestMetricsInDocsAreThere: an alarm on a metric that nobody writes never rings.
+func TestMetricsInDocsAreThere(t *testing.T) {
+	var source strings.Builder
+	for name, text := range files(t, ".go") {
+		if !strings.HasSuffix(name, "_test.go") {
+			source.WriteString(text)
+		}
+	}
+	metric := regexp.MustCompile("`(quoit_[a-z0-9_]+)[`{]")
+	looked := 0
+	for name, page := range files(t, ".md") {
+		for _, m := range metric.FindAllStringSubmatch(page, -1) {
+			if looked++; !strings.Contains(source.String(), m[1]) {
+				t.Errorf("%s names the metric %s, which nothing writes", name, m[1])
+			}
+		}
+	}
+	if looked < 25 {
+		t.Errorf("only %d metrics were looked for: the check proves nothing", looked)
+	}
+}
