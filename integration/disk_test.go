@@ -101,6 +101,7 @@ func (p *process) loseDisk(t *testing.T) {
 // Ranges have come and gone between the snapshots, and then every disk is lost, one
 // after the other: every key is back, and none that went away.
 func TestEveryDiskIsLostAfterMovesInBothDirections(t *testing.T) {
+	t.Parallel()
 	f, nodes := keepers(t, 2)
 	l := startLoad(t, nodes[0].name)
 	mustSnapshot(t, nodes...)

@@ -150,6 +150,7 @@ func (l *load) untilAnswer(p *process, keys []string, want string) string {
 // writes again. Nothing that was acknowledged is lost, also if the node is killed; then
 // it needs some room to start, and says so.
 func TestAFullDiskRefusesWritesAndNothingElse(t *testing.T) {
+	t.Parallel()
 	for _, disk := range smallDisks() {
 		t.Run(disk.name, func(t *testing.T) {
 			t.Parallel()

@@ -54,6 +54,7 @@ func TestMatrixPause(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute; run without -short")
 	}
+	t.Parallel()
 	for _, c := range cells() {
 		t.Run(c.role+"/"+c.phase, func(t *testing.T) {
 			t.Parallel()

@@ -35,6 +35,7 @@ func (p *process) resident(t *testing.T) int64 {
 // TestAFullNodeStaysWithinItsMemory: a real process is given three times what it may
 // hold, and refuses the rest long before the system would end it.
 func TestAFullNodeStaysWithinItsMemory(t *testing.T) {
+	t.Parallel()
 	const limit = 192 << 20
 	_, nodes := keepers(t, 1, "QUOIT_NODE_MAX_MEMORY=192MiB", "QUOIT_FSYNC=never")
 	db, err := client.Open(t.Context(), []string{nodes[0].name})

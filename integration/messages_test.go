@@ -53,6 +53,7 @@ func messages() []message {
 // TestMatrixMessageLost loses the first of each kind of message, or its reply,
 // without a word: the link stays up, and the one who waits waits.
 func TestMatrixMessageLost(t *testing.T) {
+	t.Parallel()
 	for _, m := range messages() {
 		t.Run(m.role+"/"+m.phase, func(t *testing.T) {
 			t.Parallel()
@@ -65,6 +66,7 @@ func TestMatrixMessageLost(t *testing.T) {
 // reply would be a fault of TCP, not of a member: where the cell is about a reply,
 // its request is doubled, so that the answer is given twice and one is dropped.
 func TestMatrixMessageTwice(t *testing.T) {
+	t.Parallel()
 	for _, m := range messages() {
 		t.Run(m.role+"/"+m.phase, func(t *testing.T) {
 			t.Parallel()

@@ -96,8 +96,14 @@ func (p *process) diedOf(s syscall.Signal) bool {
 // TestMatrixKill kills a process with SIGKILL at every fail point there is, under
 // load, starts it again, and wants everything to go on by itself with nothing lost.
 func TestMatrixKill(t *testing.T) {
+	t.Parallel()
 	y := &tally{kills: make(map[string]int)}
 	t.Run("at", func(t *testing.T) {
+		// What takes longest begins first.
+		for some := range slices.Chunk(pointsOfTheDisk(), 7) {
+			t.Run("disk/"+some[0], func(t *testing.T) { t.Parallel(); y.killAtTheDisk(t, some) })
+		}
+		t.Run("start of a node", func(t *testing.T) { t.Parallel(); y.killAtTheStart(t) })
 		for _, c := range append(cells(), moreCells()...) {
 			t.Run(c.role+"/"+c.phase+"/"+c.point, func(t *testing.T) {
 				t.Parallel()
@@ -114,9 +120,7 @@ func TestMatrixKill(t *testing.T) {
 		} {
 			t.Run(c.point, func(t *testing.T) { t.Parallel(); y.killAtAnAbort(t, c) })
 		}
-		t.Run("start of a node", func(t *testing.T) { t.Parallel(); y.killAtTheStart(t) })
 		t.Run("manager", func(t *testing.T) { t.Parallel(); y.killTheManager(t) })
-		t.Run("disk", func(t *testing.T) { t.Parallel(); y.killAtTheDisk(t) })
 	})
 	y.report(t)
 }
@@ -216,17 +220,20 @@ func (y *tally) killTheManager(t *testing.T) {
 	s.finish()
 }
 
-// killAtTheDisk kills a node at every step of its log and of its snapshots, and then
-// takes its disk away.
-func (y *tally) killAtTheDisk(t *testing.T) {
+// pointsOfTheDisk are the steps of a node's log and of its snapshots, without those of a
+// start: killAtTheStart does them.
+func pointsOfTheDisk() []string {
+	return slices.DeleteFunc(append(wal.Points(), keeper.Points()...), func(point string) bool { return strings.HasPrefix(point, "wal.recover") })
+}
+
+// killAtTheDisk kills a node at such steps, one after the other, and then takes its disk
+// away.
+func (y *tally) killAtTheDisk(t *testing.T, steps []string) {
 	f, nodes := keepers(t, 2)
 	l := startLoad(t, nodes[0].name)
 	mustSnapshot(t, nodes...)
 	victim := nodes[1]
-	for _, point := range append(wal.Points(), keeper.Points()...) {
-		if strings.HasPrefix(point, "wal.recover") {
-			continue // killAtTheStart does
-		}
+	for _, point := range steps {
 		victim.stop()
 		victim.start(t, point+"=kill@1")
 		if point == "wal.close" {

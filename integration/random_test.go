@@ -48,6 +48,7 @@ func TestFaultsAtRandom(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute; run without -short")
 	}
+	t.Parallel()
 	seeds := []uint64{}
 	if text := os.Getenv(seedVariable); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)

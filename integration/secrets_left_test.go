@@ -78,6 +78,7 @@ func (g *guarded) run(code int, env []string, args ...string) string {
 // pages nor command lines show a secret, and when all have ended none is in any file that
 // they have left: data folders, bucket, logs.
 func TestSecretsAreLeftNowhere(t *testing.T) {
+	t.Parallel()
 	g := newGuarded(t)
 	friend, stranger := g.tool(g.token), g.tool(g.token[:len(g.token)-4]+"AAAA")
 	g.useTools(friend, stranger)

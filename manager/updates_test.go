@@ -99,6 +99,9 @@ func TestCommitsShareASwap(t *testing.T) {
 					t.Errorf("%v: %s", request, got)
 				}
 			})
+			if i == 0 {
+				synctest.Wait() // until the first swap is under way: it has taken what there was
+			}
 		}
 		synctest.Wait()
 		close(slow)
