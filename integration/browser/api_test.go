@@ -37,6 +37,7 @@ type list = []any
 
 // TestEveryCall from a page, against a cluster of three.
 func TestEveryCall(t *testing.T) {
+	t.Parallel()
 	s := start(t, 3)
 	tab := s.browser().open("/test.html")
 	conversation{
@@ -109,6 +110,7 @@ func TestEveryCall(t *testing.T) {
 // TestKeysAndValuesAreBytes: a key is the same whether it is given as text or as bytes,
 // and what is no text is never shown as one.
 func TestKeysAndValuesAreBytes(t *testing.T) {
+	t.Parallel()
 	s := start(t, 2)
 	tab, native := s.browser().open("/test.html"), s.client()
 	odd := "odd:\xff\x00\r\n\xc3"
@@ -131,6 +133,7 @@ func TestKeysAndValuesAreBytes(t *testing.T) {
 
 // TestALargeValue goes there and back in many messages, and is the same one for others.
 func TestALargeValue(t *testing.T) {
+	t.Parallel()
 	s := start(t, 2)
 	tab, native := s.browser().open("/test.html"), s.client()
 	got := eval[string](tab, `
@@ -158,6 +161,7 @@ func TestALargeValue(t *testing.T) {
 
 // TestManyCallsAtOnce share the connections, and each gets its own answer.
 func TestManyCallsAtOnce(t *testing.T) {
+	t.Parallel()
 	s := start(t, 3)
 	tab := s.browser().open("/test.html")
 	wrong := eval[int](tab, `
@@ -176,6 +180,7 @@ func TestManyCallsAtOnce(t *testing.T) {
 // TestPagesHashAsProgramsDo: the golden vectors of package ring, and keys of all lengths
 // around the block of the hash.
 func TestPagesHashAsProgramsDo(t *testing.T) {
+	t.Parallel()
 	s := start(t, 3)
 	tab, native := s.browser().open("/test.html"), s.client()
 	want := goldenPositions(t)
@@ -225,6 +230,7 @@ func goldenPositions(t *testing.T) map[string]ring.Position {
 
 // TestTwoTabsAndAProgram see what each other write.
 func TestTwoTabsAndAProgram(t *testing.T) {
+	t.Parallel()
 	s := start(t, 2)
 	b := s.browser()
 	one, two, native := b.open("/test.html"), b.open("/test.html"), s.client()

@@ -29,6 +29,7 @@ func (s *site) console(w *chrome) *tab {
 }
 
 func TestTheConsoleShowsTheCluster(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 3)
 	const keys = 120
 	for i := range keys {
@@ -76,6 +77,7 @@ func sorted(words []string) []string {
 }
 
 func TestATypedKeyLandsOnItsOwner(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 3)
 	p := s.console(s.browser())
 	m, err := s.db.Topology().Map()
@@ -109,6 +111,7 @@ func TestATypedKeyLandsOnItsOwner(t *testing.T) {
 }
 
 func TestAKeyIsWrittenReadAndDeleted(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 2)
 	p := s.console(s.browser())
 	p.says("#data-list", "There is no key yet.")
@@ -155,6 +158,7 @@ func TestAKeyIsWrittenReadAndDeleted(t *testing.T) {
 }
 
 func TestAChangeFromElsewhereIsShownAndNotOverwritten(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 2)
 	s.put("shared", "first")
 	p := s.console(s.browser())
@@ -205,6 +209,7 @@ func TestAChangeFromElsewhereIsShownAndNotOverwritten(t *testing.T) {
 }
 
 func TestValuesThatAreNoText(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 1)
 	s.put("binary", "\x00\xff\x10")
 	s.put("windows", "one\r\ntwo")
@@ -239,6 +244,7 @@ func TestValuesThatAreNoText(t *testing.T) {
 // TestHostileKeysAreText: whoever writes keys and values cannot make this page do
 // anything, nor look like another key.
 func TestHostileKeysAreText(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 2)
 	attacks := []string{
 		`<img src=x onerror="window.hacked=1">`, `<script>window.hacked=1</script>`, `"><svg onload=window.hacked=1>`,
@@ -278,6 +284,7 @@ func TestHostileKeysAreText(t *testing.T) {
 }
 
 func TestMovesArePausedAndResumed(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 2)
 	paused := func() bool {
 		t.Helper()
@@ -320,6 +327,7 @@ func TestMovesArePausedAndResumed(t *testing.T) {
 // TestTheRouteLogTellsTheWay that a request took: through the gateway, or straight to a
 // node that has one of its own.
 func TestTheRouteLogTellsTheWay(t *testing.T) {
+	t.Parallel()
 	for way, stage := range map[string]*stage{"direct": startDirect(t, 1), "gateway": start(t, 1)} {
 		s := &site{stage, stage.client()}
 		s.put("a", "b")
@@ -337,6 +345,7 @@ func TestTheRouteLogTellsTheWay(t *testing.T) {
 }
 
 func TestAPageThatMayOnlyLook(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 1, func(c *gateway.Config) { c.Console = gateway.ConsoleRead })
 	p := s.console(s.browser())
 	p.says("#moves-why", "This gateway only shows the cluster.")
@@ -347,6 +356,7 @@ func TestAPageThatMayOnlyLook(t *testing.T) {
 
 // TestTheConsoleWithoutAManager: keys are read and written, and what is not known is said.
 func TestTheConsoleWithoutAManager(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 2)
 	s.stopGateway(s.gateway)
 	s.settings = append(s.settings, func(c *gateway.Config) { c.ManagerAddr, c.Seeds = "127.0.0.1:1", s.cluster.Addresses() })
@@ -367,6 +377,7 @@ func TestTheConsoleWithoutAManager(t *testing.T) {
 }
 
 func TestTheConsoleConnectsAgain(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 2)
 	s.put("before", "1")
 	p := s.console(s.browser())
@@ -443,6 +454,7 @@ func TestTheConsoleByKeyboard(t *testing.T) {
 
 // TestThePagesAreForEverybody: what a screen reader needs to make sense of them.
 func TestThePagesAreForEverybody(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 2)
 	s.put("a", "b")
 	s.put("todo:1", `{"text":"write","done":false}`)
@@ -473,6 +485,7 @@ func TestThePagesAreForEverybody(t *testing.T) {
 }
 
 func TestLightDarkAndSmall(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 3)
 	for i := range 60 {
 		s.put(fmt.Sprintf("user:%d", i), fmt.Sprintf(`{"name":"Grace","visits":%d}`, i))

@@ -7,6 +7,7 @@ import (
 // TestAPageGoesStraightToNodes that publish where, and through the gateway where it is
 // told to, or cannot do otherwise.
 func TestAPageGoesStraightToNodes(t *testing.T) {
+	t.Parallel()
 	s := startDirect(t, 2)
 	tab := s.browser().open("/test.html")
 	conversation{

@@ -5,7 +5,7 @@
 // expects that.
 //
 //	s := start(t, 3)               // a cluster of three nodes, and a gateway
-//	b := s.browser()               // Chromium; one is enough for many tabs
+//	b := s.browser()               // a profile of its own in Chromium; one is enough for many tabs
 //	tab := b.open("/test.html")    // a page; connect() has been called, db is the database
 //	n := eval[int](tab, `return await db.increment("n")`)
 //	tab.screenshot("a-name")       // into $QUOIT_TEST_ARTIFACTS, or bin/screenshots

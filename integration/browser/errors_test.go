@@ -22,6 +22,7 @@ const caught = `
 // TestWhatAnErrorIs: each has its class and its code, and says more where there is more
 // to say.
 func TestWhatAnErrorIs(t *testing.T) {
+	t.Parallel()
 	s := start(t, 2)
 	tab := s.browser().open("/test.html")
 	eval[bool](tab, caught)
@@ -67,7 +68,7 @@ func TestWhatAnErrorIs(t *testing.T) {
 // TestWaitsThatEnd by a signal, by time, by close and by a connection that breaks: who
 // has asked for something to be changed learns that it may have been.
 func TestWaitsThatEnd(t *testing.T) {
-	t.Parallel() // It waits most of the time.
+	t.Parallel()
 	s := start(t, 2)
 	tab := s.browser().open("/test.html")
 	eval[bool](tab, caught)
@@ -127,6 +128,7 @@ func TestWaitsThatEnd(t *testing.T) {
 
 // TestAnswersThatAreNone are an error of their own.
 func TestAnswersThatAreNone(t *testing.T) {
+	t.Parallel()
 	s := start(t, 1)
 	tab := s.browser().open("/test.html")
 	eval[bool](tab, caught)
@@ -140,7 +142,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 
 // TestNobodyThere: a page tries for as long as it was told to.
 func TestNobodyThere(t *testing.T) {
-	t.Parallel() // It waits most of the time.
+	t.Parallel()
 	s := start(t, 1)
 	tab := s.browser().open("/test.html")
 	tab.allow("WebSocket connection to")
@@ -162,6 +164,7 @@ func TestNobodyThere(t *testing.T) {
 
 // TestAClientThatCannotBeLoaded says which file is missing, and can be loaded later.
 func TestAClientThatCannotBeLoaded(t *testing.T) {
+	t.Parallel()
 	s := start(t, 1)
 	tab := s.browser().blank("/test.html")
 	tab.allow("404")
@@ -191,6 +194,7 @@ func (u *unbuilt) Open(name string) (fs.File, error) {
 // TestConnectWaitsForTheClientToBeBuilt, for as long as the gateway says that it is being
 // built. (Of the two files only one was asked for again, and not the one that came first.)
 func TestConnectWaitsForTheClientToBeBuilt(t *testing.T) {
+	t.Parallel()
 	s := start(t, 1)
 	files := &unbuilt{FS: s.files}
 	s.files = files
@@ -211,6 +215,7 @@ func TestConnectWaitsForTheClientToBeBuilt(t *testing.T) {
 // TestAClientThatEnds, as it would after a fault that nobody caught: whoever waits is
 // told, and the next connect starts another.
 func TestAClientThatEnds(t *testing.T) {
+	t.Parallel()
 	s := start(t, 1)
 	tab := s.browser().blank("/test.html")
 	tab.allow("Go program has already exited") // its timers, and the events of its sockets

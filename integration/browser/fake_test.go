@@ -32,6 +32,7 @@ func tell(t *testing.T, story string) string {
 // the other side hears of it also when the watch had not quite begun. It did not, and the
 // next waited for a change that nobody wanted any more.
 func TestAWatchThatIsLeftFromOutside(t *testing.T) {
+	t.Parallel()
 	if got := tell(t, "ended"); got != "[true,[18,20,18,19,20]]\n" { // of quoit.js: watch, stop; watch, next, stop
 		t.Errorf("watches that are left: %s", got)
 	}
@@ -39,6 +40,7 @@ func TestAWatchThatIsLeftFromOutside(t *testing.T) {
 
 // TestASignalEndsAWatchAtOnce, also one of which more has come than was taken.
 func TestASignalEndsAWatchAtOnce(t *testing.T) {
+	t.Parallel()
 	if got := tell(t, "aborted"); got != `["synced","ABORTED",true]`+"\n" {
 		t.Errorf("a watch that is aborted: %s", got)
 	}
@@ -47,6 +49,7 @@ func TestASignalEndsAWatchAtOnce(t *testing.T) {
 // TestWordsThatAreNoText: an error keeps its class whatever bytes a node puts into its
 // message.
 func TestWordsThatAreNoText(t *testing.T) {
+	t.Parallel()
 	if got := tell(t, "garbled"); got != `["ServerError","ERR","h:1","b`+"\ufffd"+`"]`+"\n" {
 		t.Errorf("an error that is no UTF-8: %s", got)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -19,6 +20,8 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 
 	"github.com/quoitdb/quoit/client"
@@ -32,7 +35,17 @@ import (
 	"github.com/quoitdb/quoit/web"
 )
 
-func TestMain(m *testing.M) { leak.Main(m) }
+// parallel is how many stories run at once: they wait for pages, and for what a cluster
+// does in its own time.
+const parallel = "4"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		panic(err)
+	}
+	leak.Main(m, endChromium)
+}
 
 // patience is how long a test waits for what must happen, on a machine that does much
 // else.
@@ -221,28 +234,80 @@ func (s *stage) metric(name string) string {
 	return ""
 }
 
-// chrome is a running Chromium.
+// chrome is a Chromium as somebody finds it who has never used it.
 type chrome struct {
-	s   *stage
-	ctx context.Context
+	s       *stage
+	ctx     context.Context
+	profile []chromedp.ContextOption // whose a page is, if not that of the first start
 }
 
-// browser starts Chromium with an empty profile; the test's end ends it.
-func (s *stage) browser(more ...chromedp.ExecAllocatorOption) *chrome {
+// chromium is the one that stories share, each with a profile of its own: to start one
+// takes more than most of them do in it.
+var chromium struct {
+	sync.Mutex
+	ctx context.Context // nil until somebody needs it
+	end func()
+}
+
+// endChromium is for when all stories are over.
+func endChromium() {
+	if chromium.end != nil {
+		chromium.end()
+	}
+}
+
+// browser is an empty profile, which the test's end forgets.
+func (s *stage) browser() *chrome {
+	s.t.Helper()
+	chromium.Lock()
+	defer chromium.Unlock()
+	if chromium.ctx == nil {
+		chromium.ctx, chromium.end = s.startChromium()
+	}
+	ctx := chromium.ctx
+	made, err := inBrowser(ctx, target.CreateBrowserContext, target.CreateBrowserContextParams{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		if _, err := inBrowser(ctx, target.DisposeBrowserContext, target.DisposeBrowserContextParams(made)); err != nil {
+			s.t.Error(err)
+		}
+	})
+	return &chrome{s: s, ctx: ctx, profile: []chromedp.ContextOption{chromedp.WithExistingBrowserContext(made.BrowserContextID)}}
+}
+
+// inBrowser gives a command to all of Chromium.
+func inBrowser[P, R any](ctx context.Context, command cdp.Command[P, R], params P) (R, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return chromedp.CallBrowser(ctx, command, params)
+}
+
+// ownBrowser is a Chromium that no other test has, for what no profile keeps apart.
+func (s *stage) ownBrowser(more ...chromedp.ExecAllocatorOption) *chrome {
+	s.t.Helper()
+	ctx, end := s.startChromium(more...)
+	s.t.Cleanup(end)
+	return &chrome{s: s, ctx: ctx}
+}
+
+func (s *stage) startChromium(more ...chromedp.ExecAllocatorOption) (ctx context.Context, end func()) {
 	s.t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.ExecPath(need.Program(s.t, "chromium")), chromedp.WindowSize(1280, 900))
 	options = append(options, more...)
 	parent, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(parent)
-	s.t.Cleanup(func() {
+	end = func() {
 		cancel()
 		stop()
-	})
+	}
 	if err := chromedp.Do(ctx); err != nil { // without a bound: it would be the browser's
+		end()
 		s.t.Fatalf("Chromium does not start: %v", err)
 	}
-	return &chrome{s: s, ctx: ctx}
+	return ctx, end
 }
 
 // tab is a page. Its methods fail the test; use them from its goroutine.
@@ -279,7 +344,7 @@ func (b *chrome) open(path string) *tab {
 func (b *chrome) blank(path string) *tab {
 	t := b.s.t
 	t.Helper()
-	ctx, cancel := chromedp.NewContext(b.ctx)
+	ctx, cancel := chromedp.NewContext(b.ctx, b.profile...)
 	tab := &tab{s: b.s, ctx: ctx, marks: make(chan struct{}, 1), allowed: []string{networkChanged}}
 	console := chromedp.Console(ctx)
 	listening := make(chan struct{})

@@ -74,6 +74,7 @@ const attacks = `
 // of the ways that browsers leave open between sites; and the gateway's own page can do
 // all of it.
 func TestAPageOfAnotherSite(t *testing.T) {
+	t.Parallel()
 	s := start(t, 2)
 	b := s.browser()
 	elsewhere, err := freeport.Address()
@@ -124,8 +125,9 @@ func TestAPageOfAnotherSite(t *testing.T) {
 // the name leads there now. Its origin is the same as the request's, so that browsers
 // let it read everything; only the name tells.
 func TestANameThatIsRebound(t *testing.T) {
+	t.Parallel()
 	s := start(t, 1)
-	b := s.browser(chromedp.Flag("host-resolver-rules", "MAP evil.example 127.0.0.1"))
+	b := s.ownBrowser(chromedp.Flag("host-resolver-rules", "MAP evil.example 127.0.0.1"))
 	_, port, err := net.SplitHostPort(s.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -157,6 +159,7 @@ func TestANameThatIsRebound(t *testing.T) {
 // clients is refused in its place among the replies, and where it would leave the cluster
 // there is no way.
 func TestAPageThatSpeaksForItself(t *testing.T) {
+	t.Parallel()
 	s := start(t, 1)
 	tab := s.browser().open("/test.html")
 	tab.allow("WebSocket connection to")
@@ -190,6 +193,7 @@ func TestAPageThatSpeaksForItself(t *testing.T) {
 // TestACommandInAValue is a value: what a key and a value hold is never read as a
 // request.
 func TestACommandInAValue(t *testing.T) {
+	t.Parallel()
 	s := start(t, 2)
 	tab, native := s.browser().open("/test.html"), s.client()
 	smuggled := "x\r\n*3\r\n$3\r\nSET\r\n$6\r\nstolen\r\n$1\r\n1\r\nSET stolen 1\r\n*2\r\n$7\r\nCLUSTER\r\n$5\r\nPAUSE\r\n"

@@ -22,6 +22,7 @@ func (s *stage) noSockets() {
 // TestNothingIsLeftBehind by databases that were closed, tabs that were left, and calls
 // that were made.
 func TestNothingIsLeftBehind(t *testing.T) {
+	t.Parallel()
 	s := start(t, 3)
 	tab := s.browser().open("/test.html")
 	left := eval[list](tab, `
@@ -55,6 +56,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 // TestARouteIsTold for each request while somebody listens: who answered, how long that
 // took, and by how many detours.
 func TestARouteIsTold(t *testing.T) {
+	t.Parallel()
 	s := start(t, 3)
 	tab := s.browser().open("/test.html")
 	conversation{
@@ -81,6 +83,7 @@ func TestARouteIsTold(t *testing.T) {
 // TestATopologyIsPushed to pages when a node joins: the page hears of it, and reads and
 // writes on, and finds everything.
 func TestATopologyIsPushed(t *testing.T) {
+	t.Parallel()
 	s := start(t, 2)
 	tab := s.browser().open("/test.html")
 	eval[any](tab, `

@@ -154,6 +154,7 @@ func jsObject(m map[string]string) string {
 // TestTwoTabsWatchEachOther while a node joins: each reads and writes, and sees all that the
 // other does.
 func TestTwoTabsWatchEachOther(t *testing.T) {
+	t.Parallel()
 	s := start(t, 2)
 	b, native := s.browser(), s.client()
 	fill(t, native)

@@ -87,17 +87,17 @@ func measureWatchers(t *testing.T) {
 // measureLoad has empty caches each time, and the compiler's too: a browser of its own.
 func measureLoad(t *testing.T) {
 	s := start(t, 3)
-	s.browser().open("/test.html") // so that quoit.wasm is built
+	s.ownBrowser().open("/test.html") // so that quoit.wasm is built
 	var all []float64
 	for range 5 {
-		tab := s.browser().blank("/test.html")
+		tab := s.ownBrowser().blank("/test.html")
 		all = append(all, eval[float64](tab, `
 			const began = performance.now(), { connect } = await import("/quoit.js"), db = await connect();
 			await db.get("k");
 			return performance.now() - began`))
 	}
 	slices.Sort(all)
-	bytes := eval[float64](s.browser().open("/test.html"), `return performance.getEntriesByName(new URL("/quoit.wasm", location.href).href)[0].encodedBodySize`)
+	bytes := eval[float64](s.ownBrowser().open("/test.html"), `return performance.getEntriesByName(new URL("/quoit.wasm", location.href).href)[0].encodedBodySize`)
 	t.Logf("first load to the first answered get: median %.0f ms, of %.0f to %.0f; quoit.wasm was %.0f bytes on the wire", all[2], all[0], all[4], bytes)
 }
 

@@ -4,6 +4,7 @@ import "testing"
 
 // TestWhatTheConsoleWrites: numbers, times, keys and values as people read them.
 func TestWhatTheConsoleWrites(t *testing.T) {
+	t.Parallel()
 	s := start(t, 1)
 	tab := s.browser().blank("/test.html")
 	eval[any](tab, `window.f = await import("/console/format.js"); window.ring = await import("/console/ring.js"); window.nodes = await import("/console/nodes.js");
@@ -40,6 +41,7 @@ func TestWhatTheConsoleWrites(t *testing.T) {
 
 // TestNodesKeepTheirColours over reloads and while others come and go.
 func TestNodesKeepTheirColours(t *testing.T) {
+	t.Parallel()
 	s := start(t, 1)
 	tab := s.browser().blank("/test.html")
 	again := `const p = await import("/console/palette.js?" + crypto.randomUUID());` // as after a reload
@@ -56,6 +58,7 @@ func TestNodesKeepTheirColours(t *testing.T) {
 // TestASaveThatComesLate: another key was chosen meanwhile. That one stays, with its own
 // value, and a failure says which key it is about.
 func TestASaveThatComesLate(t *testing.T) {
+	t.Parallel()
 	s := start(t, 1)
 	tab := s.browser().blank("/test.html")
 	eval[any](tab, `window.f = await import("/console/format.js"); const { newEditor } = await import("/console/editor.js");

@@ -60,7 +60,7 @@ func (tab *tab) until(what, expression string) {
 	deadline := time.After(patience)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for !value[bool](tab, "Boolean("+expression+")") {
+	for !tab.holds(expression) {
 		select {
 		case <-tick.C:
 		case <-deadline:
@@ -68,6 +68,31 @@ func (tab *tab) until(what, expression string) {
 			t.Fatalf("waited %v for %s; the page shows\n%s", patience, what, value[string](tab, "document.body.innerText"))
 		}
 	}
+}
+
+// holds says whether an expression is true in the page. It is not where the page was left
+// before it could answer, as when it is loaded anew.
+func (tab *tab) holds(expression string) bool {
+	tab.s.t.Helper()
+	yes, err := tryEval[bool](tab, "return Boolean("+expression+")")
+	if err == nil || strings.Contains(err.Error(), "Inspected target navigated") || strings.Contains(err.Error(), "Execution context was destroyed") {
+		return yes && err == nil
+	}
+	tab.s.t.Fatalf("%v\nin: %s", err, expression)
+	return false
+}
+
+// TestAPageThatIsLoadedAnewIsAskedAgain is about until: a question that the page takes
+// with it is no failure.
+func TestAPageThatIsLoadedAnewIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	tab := start(t, 1).browser().blank("/test.html")
+	tab.until("the page to be loaded anew", `await (async () => {
+		if (sessionStorage.getItem("anew")) return true;
+		sessionStorage.setItem("anew", "yes");
+		location.reload();
+		return new Promise(() => {});
+	})()`)
 }
 
 // quoted is a text in JavaScript.

@@ -194,7 +194,7 @@ func (f *fleet) open(b *chrome, prefer string) *tab {
 // the gateway. No call of theirs fails, no write that was acknowledged is lost, and
 // neither misses a change.
 func TestPagesOutliveANode(t *testing.T) {
-	t.Parallel() // It waits most of the time.
+	t.Parallel()
 	f := newFleet(t, "2")
 	victim, other, third := f.node(), f.node(), f.node()
 	f.nodes[victim].start()

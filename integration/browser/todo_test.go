@@ -17,6 +17,7 @@ func items(p *tab) []string {
 // TestTwoTabsStayInStepWhileANodeJoins: both write, each sees what the other does, and
 // meanwhile a third of the ring changes hands.
 func TestTwoTabsStayInStepWhileANodeJoins(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 3)
 	for i := range 300 { // so that moves take a moment
 		s.put(fmt.Sprintf("other:%d", i), strings.Repeat("x", 1000))
@@ -76,6 +77,7 @@ func TestTwoTabsStayInStepWhileANodeJoins(t *testing.T) {
 // TestWhatIsNoItemEndsNoList: a value under such a key that another program has written is
 // left out. One of them ended the list in every tab.
 func TestWhatIsNoItemEndsNoList(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, 1)
 	for key, value := range map[string]string{"todo:1": "no JSON", "todo:2": "null", "todo:3": `{"text":"an item","done":true}`} {
 		s.put(key, value)

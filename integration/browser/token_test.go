@@ -92,6 +92,7 @@ func startGuarded(t *testing.T, nodes int) (*stage, *issuer) {
 
 // TestAPageMayWhatItsTokenSays, and is told what it may not.
 func TestAPageMayWhatItsTokenSays(t *testing.T) {
+	t.Parallel()
 	s, i := startGuarded(t, 2)
 	tab := s.browser().blank("/test.html")
 	eval[bool](tab, `
@@ -120,6 +121,7 @@ func TestAPageMayWhatItsTokenSays(t *testing.T) {
 // TestATokenIsRenewedByItsFunction: calls and a watch go on when the one they began with
 // counts no more.
 func TestATokenIsRenewedByItsFunction(t *testing.T) {
+	t.Parallel()
 	s, i := startGuarded(t, 2)
 	tab := s.browser().blank("/test.html")
 	eval[bool](tab, `
@@ -153,6 +155,7 @@ func TestATokenIsRenewedByItsFunction(t *testing.T) {
 
 // TestTheConsoleAsksForAToken, keeps it for its tab, and says what it does not allow.
 func TestTheConsoleAsksForAToken(t *testing.T) {
+	t.Parallel()
 	s, i := startGuarded(t, 2)
 	p := s.browser().blank("/")
 	p.allow("401") // of /v1/status, which the browser tells of by itself

@@ -8,6 +8,7 @@ import (
 // TestAPageWatches what is there, and then every change, of others and its own; what it
 // leaves ends.
 func TestAPageWatches(t *testing.T) {
+	t.Parallel()
 	s := start(t, 3)
 	tab, native := s.browser().open("/test.html"), s.client()
 	put := func(key, value string) {
@@ -60,6 +61,7 @@ func TestAPageWatches(t *testing.T) {
 // TestTheGatewayRestarts: pages are told, connect again by themselves, and a watch goes
 // on where it was.
 func TestTheGatewayRestarts(t *testing.T) {
+	t.Parallel()
 	s := start(t, 2)
 	tab, native := s.browser().open("/test.html"), s.client()
 	tab.allow("WebSocket connection to")

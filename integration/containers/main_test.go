@@ -2,6 +2,7 @@ package containers
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -11,7 +12,15 @@ import (
 	"github.com/quoitdb/quoit/internal/contain"
 )
 
+// parallel is how many stories run at once: they wait for servers, Docker and timeouts
+// more than they work.
+const parallel = "4"
+
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		panic(err)
+	}
 	// The library's own cleaner is an image that only a registry has; docker_test.go
 	// has ours.
 	if err := os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true"); err != nil {

@@ -19,9 +19,12 @@ import (
 // second, is too short for a machine that is busy with other tests.
 const patience = 30 * time.Second
 
-// Main is what a package's TestMain calls.
-func Main(m *testing.M) {
+// Main is what a package's TestMain calls. Each end ends what tests have shared.
+func Main(m *testing.M, ends ...func()) {
 	code := m.Run()
+	for _, end := range ends {
+		end()
+	}
 	if code == 0 {
 		if err := errors.Join(contain.Unasked(), Find()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
