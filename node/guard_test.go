@@ -630,6 +630,57 @@ func TestATokenHasItsRate(t *testing.T) {
 	}
 }
 
+// TestARateIsNoOtherForWhoComesAgain: a pipeline that shows its token between its
+// requests, and connections one after the other, have together what the token has.
+func TestARateIsNoOtherForWhoComesAgain(t *testing.T) {
+	clock := &fakeClock{at: time.Unix(1_800_000_000, 0)}
+	s, i := guarded(t, soloOptions{clock: clock.now})
+	claims := i.claims(root())
+	claims.Rate = 10
+	token, answered := i.sign(claims), 0
+	for range 3 {
+		c := s.dial()
+		c.send(strings.Repeat("AUTH "+token+"\r\nGET a\r\n", 7) + "QUIT\r\n")
+		for range 7 {
+			if got := c.reply(); got != "+OK" {
+				t.Fatalf("AUTH: %s", got)
+			}
+			if c.reply() == "(nil)" {
+				answered++
+			}
+		}
+		c.reply()
+		c.expectClosed()
+	}
+	if answered != claims.Rate {
+		t.Errorf("%d requests of a second were answered, want %d", answered, claims.Rate)
+	}
+}
+
+// TestARateCountsWhatAWatchingConnectionAsks, be it wrong or right.
+func TestARateCountsWhatAWatchingConnectionAsks(t *testing.T) {
+	clock := &fakeClock{at: time.Unix(1_800_000_000, 0)}
+	s, i := guarded(t, soloOptions{clock: clock.now})
+	claims := i.claims(root())
+	claims.Rate = 6
+	c := s.login(i.sign(claims))
+	c.send("WATCH 1 KEY a 0 0 0\r\n")
+	c.wantHeard("[watching :1]", "[synced :1 :0 :0 :0]")
+	c.send("PING\r\nNONSENSE\r\nGET a\r\nUNWATCH 7\r\nPING a b\r\n" + "PING\r\nNONSENSE\r\nGET a\r\nUNWATCH 7\r\nPING a b\r\nWATCH 2 KEY b 0 0 0\r\n")
+	for n := range 5 {
+		if got := c.heard(); strings.Contains(got, "OVERLOADED") {
+			t.Errorf("request %d: %s", n, got)
+		}
+	}
+	for n := range 6 {
+		if got := c.heard(); !strings.Contains(got, "OVERLOADED the token sends more requests a second") {
+			t.Errorf("request %d too many: %s", n, got)
+		}
+	}
+	c.send("UNWATCH 1\r\n") // which only ever ends something
+	c.wantHeard("[unwatched :1]")
+}
+
 // TestWhoMaySeeTheServer: what it tells of all its keys is not for everyone.
 func TestWhoMaySeeTheServer(t *testing.T) {
 	s, i := filled(t, soloOptions{})

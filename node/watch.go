@@ -53,7 +53,7 @@ func (t *watching) request(args [][]byte) {
 	}
 	switch {
 	case !known:
-		t.refuse(0, protocol.UnknownCommand(args[0]))
+		t.refuse(0, t.c.orStranger(protocol.UnknownCommand(args[0])))
 	case cmd == protocol.CmdWatch:
 		if err := t.another(args); err != nil {
 			id := protocol.WatchID(args)
@@ -63,17 +63,25 @@ func (t *watching) request(args [][]byte) {
 	case cmd == protocol.CmdUnwatch:
 		t.unwatch(args)
 	case cmd == protocol.CmdPing:
-		message, err := protocol.ParsePing(args)
-		if err != nil {
-			t.refuse(0, protocol.AsError(err))
-			return
-		}
-		t.say(&protocol.Push{Kind: protocol.PushPong, Message: message})
+		t.ping(args)
 	case cmd == protocol.CmdQuit:
 		t.c.closing = true
 	default:
-		t.refuse(0, &protocol.Error{Code: protocol.ERR, Message: cmd.String() + " cannot be used on a connection that watches, which takes WATCH, UNWATCH, PING and QUIT: open another one"})
+		t.refuse(0, t.c.orStranger(&protocol.Error{Code: protocol.ERR, Message: cmd.String() + " cannot be used on a connection that watches, which takes WATCH, UNWATCH, PING and QUIT: open another one"}))
 	}
+}
+
+func (t *watching) ping(args [][]byte) {
+	message, err := protocol.ParsePing(args)
+	if err != nil {
+		t.refuse(0, t.c.orStranger(protocol.AsError(err)))
+		return
+	}
+	if err := t.c.guest.Authorize(t.c.srv.clock.coarse(), protocol.CmdPing, args); err != nil {
+		t.refuse(0, err)
+		return
+	}
+	t.say(&protocol.Push{Kind: protocol.PushPong, Message: message})
 }
 
 // another is watch for a connection that watches already: nobody has yet asked whether it
@@ -150,9 +158,9 @@ func (t *watching) unwatch(args [][]byte) {
 	req, err := protocol.ParseUnwatch(args)
 	switch {
 	case err != nil:
-		t.refuse(protocol.WatchID(args), protocol.AsError(err))
+		t.refuse(protocol.WatchID(args), t.c.orStranger(protocol.AsError(err)))
 	case !t.end(req.ID):
-		t.refuse(req.ID, &protocol.Error{Code: protocol.ERR, Message: "UNWATCH: there is no watch " + strconv.FormatInt(req.ID, 10) + " on this connection"})
+		t.refuse(req.ID, t.c.orStranger(&protocol.Error{Code: protocol.ERR, Message: "UNWATCH: there is no watch " + strconv.FormatInt(req.ID, 10) + " on this connection"}))
 	default:
 		t.say(&protocol.Push{Kind: protocol.PushUnwatched, ID: req.ID})
 	}

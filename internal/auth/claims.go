@@ -95,6 +95,28 @@ type wireClaims struct {
 	Quoit json.RawMessage `json:"quoit"`
 }
 
+// UnmarshalJSON reads the claims that have a meaning here. Others are passed over, also one
+// that differs from ours in nothing but case: whoever issues tokens may let users choose it.
+func (w *wireClaims) UnmarshalJSON(data []byte) error {
+	all, err := members(data)
+	if err != nil {
+		return err
+	}
+	known := make(map[string]json.RawMessage)
+	for _, m := range all {
+		switch m.name {
+		case "iss", "sub", "aud", "exp", "nbf", "iat", "jti", "quoit":
+			known[m.name] = m.value
+		}
+	}
+	text, err := json.Marshal(known)
+	if err != nil {
+		return err
+	}
+	type plain wireClaims // without this method
+	return json.Unmarshal(text, (*plain)(w))
+}
+
 // Validate refuses claims that no token may have.
 func (c *Claims) Validate() error {
 	switch {
@@ -160,7 +182,7 @@ func (w *wireClaims) claims(kid string) (*Claims, error) {
 	}
 	if len(w.Quoit) > 0 {
 		var g grants
-		if err := strictly(w.Quoit, &g); err != nil {
+		if err := strictly(w.Quoit, &g, "scopes", "cluster", "connections", "rate"); err != nil {
 			return c, fmt.Errorf(`the claim "quoit": %w`, err)
 		}
 		c.Scopes, c.Cluster, c.Connections, c.Rate = g.Scopes, g.Cluster, g.Connections, g.Rate

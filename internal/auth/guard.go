@@ -126,17 +126,22 @@ func (c *Guest) Authorize(now int64, cmd protocol.Command, args [][]byte) *proto
 }
 
 // OrStranger is what a request is answered in which err is wrong: who has proved nothing,
-// or does not count any more, is not told what.
+// or does not count any more, is not told what. It counts for the token's rate like any
+// other.
 func (c *Guest) OrStranger(now int64, err *protocol.Error) *protocol.Error {
 	stranger := c.who.Ended(now)
 	if !c.Known() {
 		stranger = errAnonymous
 	}
-	if stranger == nil {
-		return err
+	if stranger != nil {
+		c.guard.noAuth.Add(1)
+		return stranger
 	}
-	c.guard.noAuth.Add(1)
-	return stranger
+	if fast := c.share.Take(now); fast != nil {
+		c.guard.tooFast.Add(1)
+		return fast
+	}
+	return err
 }
 
 // Login takes a token in place of whatever the guest has shown before. After an error

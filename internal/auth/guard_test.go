@@ -110,6 +110,67 @@ func TestLimitsBelongToATokenNotToAConnection(t *testing.T) {
 	}
 }
 
+// TestWhoComesAgainHasNoNewRate: neither who connects anew, nor who shows the same token
+// once more. A token is remembered until its rate has nothing to remember, and no longer.
+func TestWhoComesAgainHasNoNewRate(t *testing.T) {
+	g, k, _ := guarded(t)
+	claims := lasting(PrefixScope("", ReadAccess))
+	claims.Rate = 3
+	token := []byte(sign(t, k, claims))
+	requests := func(at time.Time) (taken int) {
+		for range 5 { // connections
+			c := g.Guest()
+			for range 5 {
+				if err := c.Login(token, at, "here"); err != nil {
+					t.Fatal(err)
+				}
+				if c.Authorize(at.UnixMilli(), protocol.CmdGet, request("GET", "a")) == nil {
+					taken++
+				}
+			}
+			c.Forget()
+		}
+		return taken
+	}
+	for second := range 3 {
+		if n := requests(noon.Add(time.Duration(second) * time.Second)); n != claims.Rate {
+			t.Errorf("second %d: %d requests were taken, want %d", second, n, claims.Rate)
+		}
+	}
+	if n := g.Figures().Tokens; n != 0 {
+		t.Errorf("%d tokens are said to have a connection", n)
+	}
+	other := lasting()
+	other.ID, other.Rate = "another", 1
+	c := g.Guest()
+	if err := c.Login([]byte(sign(t, k, other)), noon.Add(4*time.Second), "here"); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(g.shares.by) + len(g.shares.left); n != 1 {
+		t.Errorf("%d are remembered, want the one that is here", n)
+	}
+}
+
+// TestAWrongRequestCountsForTheRate, too.
+func TestAWrongRequestCountsForTheRate(t *testing.T) {
+	g, k, _ := guarded(t)
+	claims := lasting()
+	claims.Rate = 2
+	c := g.Guest()
+	if err := c.Login([]byte(sign(t, k, claims)), noon, "here"); err != nil {
+		t.Fatal(err)
+	}
+	wrong := protocol.UnknownCommand([]byte("NONSENSE"))
+	for n, want := range []protocol.Code{protocol.ERR, protocol.ERR, protocol.OVERLOADED} {
+		if err := c.OrStranger(noon.UnixMilli(), wrong); err.Code != want {
+			t.Errorf("request %d: %v, want %s", n, err, want)
+		}
+	}
+	if n := g.Figures().Denied["rate"]; n != 1 {
+		t.Errorf("%d counted", n)
+	}
+}
+
 // TestTheNewestTokenWithANameSetsTheRate for all of its name.
 func TestTheNewestTokenWithANameSetsTheRate(t *testing.T) {
 	g, k, _ := guarded(t)

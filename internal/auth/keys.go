@@ -229,7 +229,7 @@ func (k *Keys) keyOf(t *jwt.Token) (*verifier, error) {
 // token but somebody's password. Whether a token has ended it says only of one whose
 // signature is good.
 func refused(err, noKey error) error {
-	why := "it is no JSON Web Token"
+	why := "it is no JSON Web Token, or one that says something twice"
 	switch {
 	case noKey != nil:
 		why = noKey.Error()

@@ -177,6 +177,56 @@ func TestWhatIsWrongWithATokenIsNotTaken(t *testing.T) {
 	}
 }
 
+// TestNamesInATokenAreWhatTheyAre: an issuer lets users choose claims that mean nothing to
+// it, such as QUOIT, and they mean nothing here either. What stands there twice is
+// refused: the issuer may have looked at the other one.
+func TestNamesInATokenAreWhatTheyAre(t *testing.T) {
+	pair := newKey(t, EdDSA, "k1")
+	keys := NewKeys(pair)
+	const all = `{"scopes":[{"prefix":"","access":"write"}],"cluster":"operate"}`
+	const some = `{"scopes":[{"key":"a","access":"read"}]}`
+	exp := noon.Add(time.Hour).Unix()
+	claims := func(more string) string {
+		return fmt.Sprintf(`{"jti":"t-1","aud":"quoit","exp":%d,%s}`, exp, more)
+	}
+	for name, c := range map[string]struct {
+		claims string
+		want   error
+	}{
+		"ours":                     {claims(`"quoit":` + some), nil},
+		"a QUOIT behind it":        {claims(`"quoit":` + some + `,"QUOIT":` + all), nil},
+		"a Quoit before it":        {claims(`"Quoit":` + all + `,"quoit":` + some), nil},
+		"an escaped name":          {claims(`"\u0071uoit":` + some), nil},
+		"another EXP":              {strings.Replace(claims(`"quoit":`+some), `"jti"`, `"EXP":1,"Aud":"other","jti"`, 1), nil},
+		"an EXP alone":             {fmt.Sprintf(`{"jti":"t-1","aud":"quoit","EXP":%d,"quoit":%s}`, exp, some), ErrInvalid},
+		"an AUD alone":             {fmt.Sprintf(`{"jti":"t-1","AUD":"quoit","exp":%d,"quoit":%s}`, exp, some), ErrInvalid},
+		"a long s":                 {claims(`"quoit":{"\u017fcopes":[{"prefix":"","access":"write"}]}`), ErrClaims},
+		"Scopes":                   {claims(`"quoit":{"Scopes":[{"prefix":"","access":"write"}]}`), ErrClaims},
+		"a Prefix behind a prefix": {claims(`"quoit":{"scopes":[{"prefix":"a:","Prefix":"","access":"write"}]}`), ErrClaims},
+		"two prefixes":             {claims(`"quoit":{"scopes":[{"prefix":"a:","prefix":"","access":"write"}]}`), ErrClaims},
+		"two accesses":             {claims(`"quoit":{"scopes":[{"key":"a","access":"read","access":"write"}]}`), ErrClaims},
+		"two lists of scopes":      {claims(`"quoit":{"scopes":[],"scopes":[{"prefix":"","access":"write"}]}`), ErrClaims},
+		"two quoits":               {claims(`"quoit":` + some + `,"quoit":` + all), ErrInvalid},
+		"two quoits, one escaped":  {claims(`"quoit":` + some + `,"\u0071uoit":` + all), ErrInvalid},
+		"two exps":                 {claims(`"quoit":` + some + `,"exp":1`), ErrInvalid},
+		"a list":                   {`[1]`, ErrInvalid},
+		"null":                     {`null`, ErrInvalid},
+	} {
+		signing := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"EdDSA","kid":"k1"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(c.claims))
+		signature, err := jwt.SigningMethodEdDSA.Sign(signing, pair.signs())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := keys.Authenticate([]byte(signing+"."+base64.RawURLEncoding.EncodeToString(signature)), noon)
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		if err == nil && (!p.MayRead([]byte("a")) || p.MayRead([]byte("b")) || p.MayWrite([]byte("a")) || p.Cluster() != ClusterNone) {
+			t.Errorf("%s: it opens something else than the key a", name)
+		}
+	}
+}
+
 // The oldest attack on tokens: what everybody may know, the public key, is taken as the
 // secret of an HMAC.
 func TestAPublicKeyIsNoSecret(t *testing.T) {

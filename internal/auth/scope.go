@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -149,7 +150,7 @@ func isPlain(text string) bool {
 // UnmarshalJSON reads a scope, and refuses one that it does not understand whole.
 func (s *Scope) UnmarshalJSON(data []byte) error {
 	var w wireScope
-	if err := strictly(data, &w); err != nil {
+	if err := strictly(data, &w, "prefix", "prefix64", "key", "key64", "access"); err != nil {
 		return fmt.Errorf("a scope: %w", err)
 	}
 	read := Scope{Prefix: w.Prefix != nil || w.Prefix64 != nil}
@@ -188,17 +189,50 @@ func (s *Scope) UnmarshalJSON(data []byte) error {
 	return s.Validate()
 }
 
-// strictly decodes JSON in which nothing is unknown and behind which nothing stands.
-func strictly(data []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+// strictly decodes a JSON object that has no other names than these.
+func strictly(data []byte, into any, names ...string) error {
+	all, err := members(data)
+	if err != nil {
 		return err
 	}
-	if d.More() {
-		return errors.New("something stands behind the JSON value")
+	for _, m := range all {
+		if !slices.Contains(names, m.name) {
+			return fmt.Errorf("unknown field %q", m.name)
+		}
 	}
-	return nil
+	return json.Unmarshal(data, into)
+}
+
+// jsonMember is one name of a JSON object with its value.
+type jsonMember struct {
+	name  string
+	value json.RawMessage
+}
+
+// members takes a JSON object apart. Its names are what they are, byte by byte, where
+// json.Unmarshal would take QUOIT for quoit; and none stands there twice, where others
+// might believe the one and this program the other.
+func members(data []byte) (all []jsonMember, err error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, errors.New("it is no JSON object")
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		m := jsonMember{}
+		m.name, _ = name.(string) // JSON has no other names
+		if err := d.Decode(&m.value); err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(all, func(other jsonMember) bool { return other.name == m.name }) {
+			return nil, fmt.Errorf("%q stands there twice", m.name)
+		}
+		all = append(all, m)
+	}
+	return all, nil
 }
 
 // shown is a key as an error shows it: quoted, in ASCII, and short.

@@ -11,10 +11,12 @@ import (
 
 // Shares keeps what the connections of one server that have shown the same token have
 // together: how many they are, and how many requests a second they send. It remembers a
-// token as long as one of them is open. The zero value is ready.
+// token as long as one of them is open, and then until its rate has nothing to remember
+// any more: else who connects anew would have all of it again. The zero value is ready.
 type Shares struct {
-	mu sync.Mutex
-	by map[shareKey]*Share // guarded by mu
+	mu   sync.Mutex
+	by   map[shareKey]*Share // guarded by mu
+	left []*Share            // without connections, unless one has come since; guarded by mu
 }
 
 // shareKey names a token: two issuers may have had the same idea for a jti.
@@ -25,7 +27,8 @@ type shareKey struct{ key, id string }
 type Share struct {
 	of          *Shares
 	name        shareKey
-	connections int // guarded by of.mu
+	connections int  // guarded by of.mu
+	leaving     bool // it is in of.left; guarded by of.mu
 	rate        *rate.Limiter
 }
 
@@ -46,6 +49,7 @@ func (s *Shares) Enter(p *Principal, now int64) (*Share, *protocol.Error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.forget(time.UnixMilli(now))
 	name := shareKey{c.KeyID, c.ID}
 	share := s.by[name]
 	limit, burst := perSecond(c.Rate)
@@ -80,11 +84,35 @@ func (s *Share) Leave() {
 	if s == nil {
 		return
 	}
-	s.of.mu.Lock()
-	defer s.of.mu.Unlock()
-	if s.connections--; s.connections == 0 {
-		delete(s.of.by, s.name)
+	all := s.of
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	switch s.connections--; {
+	case s.connections > 0 || s.leaving:
+	case s.rate.Limit() == rate.Inf:
+		delete(all.by, s.name)
+	default:
+		s.leaving = true
+		all.left = append(all.left, s)
 	}
+}
+
+// forget forgets, at the time now, who has gone and might send at its full rate again.
+// Called with mu held.
+func (s *Shares) forget(now time.Time) {
+	for len(s.left) > 0 {
+		first := s.left[0]
+		switch {
+		case first.connections > 0: // it has come back
+		case first.rate.TokensAt(now) < float64(first.rate.Burst()):
+			return // those behind it have left later
+		default:
+			delete(s.by, first.name)
+		}
+		first.leaving = false
+		s.left = s.left[1:]
+	}
+	s.left = nil
 }
 
 // Take counts a request at the time now (unix milliseconds), or says that it is one too
@@ -96,9 +124,14 @@ func (s *Share) Take(now int64) *protocol.Error {
 	return errTooFast
 }
 
-// Len is how many tokens are remembered.
-func (s *Shares) Len() int {
+// Len is how many tokens have a connection.
+func (s *Shares) Len() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.by)
+	for _, share := range s.by {
+		if share.connections > 0 {
+			n++
+		}
+	}
+	return n
 }

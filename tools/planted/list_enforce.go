@@ -45,6 +45,18 @@ func enforceMistakes() []mistake {
 			pkg: inNode, tests: []string{"TestAStrangerHoldsNextToNothing"},
 		},
 		{
+			name: "auth-rate-anew", what: "Who connects anew has the whole rate of its token again.",
+			file: "internal/auth/shares.go",
+			old:  "	case s.rate.Limit() == rate.Inf:\n", new: "	case s.rate.Limit() > 0:\n",
+			pkg: inAuth, tests: []string{"TestWhoComesAgainHasNoNewRate"},
+		},
+		{
+			name: "auth-claims-folded", what: "A claim QUOIT in a token is taken for quoit.",
+			file: "internal/auth/claims.go",
+			old:  "		switch m.name {\n", new: "		switch strings.ToLower(m.name) {\n",
+			pkg: inAuth, tests: []string{"TestNamesInATokenAreWhatTheyAre"},
+		},
+		{
 			name: "auth-limits-of-each-connection", what: "Each connection has the rate of its token for itself.",
 			file: "internal/auth/shares.go",
 			old:  "	case share == nil:\n", new: "	case share == nil || share.name == name:\n",
