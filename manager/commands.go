@@ -131,6 +131,7 @@ func (c *conn) login(token []byte) error {
 		c.closing = c.m.guard.On()
 		return err
 	}
+	c.introduced()
 	return nil
 }
 

@@ -71,6 +71,7 @@ func (c *conn) greet(ctx context.Context) bool {
 func (c *conn) become(p *auth.Principal) {
 	c.guest.Become(p)
 	c.bound()
+	c.introduced()
 }
 
 func (c *conn) challenge(args [][]byte) error {

@@ -59,11 +59,14 @@ type server struct {
 	mu    sync.Mutex
 	conns map[int64]net.Conn // by number; guarded by mu
 	from  places.Count       // of those who have a place; guarded by mu
-	count int64              // of all so far; guarded by mu
+	// strange is from where those are that have not proved anything yet; guarded by mu
+	strange places.Count
+	count   int64 // of all so far; guarded by mu
+	told    int   // how many are being told that there is no place; guarded by mu
 }
 
 func newServer(m *Manager) *server {
-	return &server{m: m, most: m.config.Connections, conns: make(map[int64]net.Conn), from: places.Count{Most: m.config.PerAddress}}
+	return &server{m: m, most: m.config.Connections, conns: make(map[int64]net.Conn), from: places.Count{Most: m.config.PerAddress}, strange: places.Count{Most: places.Strangers(m.config.Connections)}}
 }
 
 // accept takes connections until ctx ends, or until the listener fails for good.
@@ -85,37 +88,63 @@ func (s *server) accept(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// take starts a connection, or refuses it where there are too many.
+// take starts a connection, or refuses it where there are too many. Who is refused is told
+// why, unless too many are being told: those take nobody's place.
 func (s *server) take(ctx context.Context, nc net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.conns) >= s.most+farewells {
+	from := places.From(nc.RemoteAddr())
+	why := s.refuses(from)
+	if why != "" && s.told == farewells {
 		_ = nc.Close()
 		return
-	}
-	from, why := places.From(nc.RemoteAddr()), ""
-	switch {
-	case len(s.conns) >= s.most:
-		why = "the manager has as many connections as it may (QUOIT_MANAGER_MAX_CONNECTIONS)"
-	case !s.from.Enter(from):
-		why = "the manager has as many connections from your address as it may (QUOIT_MANAGER_MAX_PER_ADDRESS)"
 	}
 	s.count++
 	c := newConn(s.m, nc, s.count)
 	s.conns[c.id] = nc
+	if why != "" {
+		s.told++
+		s.running.Go(func() { s.farewell(ctx, c, why) })
+		return
+	}
+	if s.m.guard.On() {
+		c.introduced = sync.OnceFunc(func() { s.introduce(from) })
+	}
 	s.running.Go(func() {
 		defer s.release(c)
-		if why != "" {
-			if tlsconf.Handshake(ctx, nc, time.Second) != nil {
-				return
-			}
-			c.refuse(&protocol.Error{Code: protocol.OVERLOADED, Message: why + "; try again later"})
-			c.leave()
-			return
-		}
 		defer s.leave(from)
+		defer c.introduced()
 		c.serve(ctx)
 	})
+}
+
+// refuses says why there is no place for a connection, or takes one. The caller holds mu.
+func (s *server) refuses(from netip.Addr) (why string) {
+	switch {
+	case len(s.conns)-s.told >= s.most:
+		return "the manager has as many connections as it may (QUOIT_MANAGER_MAX_CONNECTIONS)"
+	case !s.from.Enter(from):
+		return "the manager has as many connections from your address as it may (QUOIT_MANAGER_MAX_PER_ADDRESS)"
+	case s.m.guard.On() && !s.strange.Enter(from):
+		s.from.Leave(from)
+		return "the manager has as many connections from your address as it may that have not authenticated"
+	}
+	return ""
+}
+
+// farewell tells a connection why there is no place for it.
+func (s *server) farewell(ctx context.Context, c *conn, why string) {
+	defer func() {
+		_ = c.nc.Close()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.conns, c.id)
+		s.told--
+	}()
+	if tlsconf.Handshake(ctx, c.nc, time.Second) == nil {
+		c.refuse(&protocol.Error{Code: protocol.OVERLOADED, Message: why + "; try again later"})
+		c.leave()
+	}
 }
 
 // leave gives a place of an address back.
@@ -123,6 +152,13 @@ func (s *server) leave(from netip.Addr) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.from.Leave(from)
+}
+
+// introduce notes that a connection is a stranger's no longer.
+func (s *server) introduce(from netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.strange.Leave(from)
 }
 
 func (s *server) release(c *conn) {
@@ -154,10 +190,12 @@ type conn struct {
 	in, out []byte    // read and not executed; not written yet
 	begun   time.Time // when the incomplete request in the buffer began
 	closing bool      // after the next flush
+
+	introduced func() // called when it proves something for the first time, or ends
 }
 
 func newConn(m *Manager, nc net.Conn, id int64) *conn {
-	c := &conn{m: m, nc: nc, id: id, guest: m.guard.Guest(), strange: time.Now()}
+	c := &conn{m: m, nc: nc, id: id, guest: m.guard.Guest(), strange: time.Now(), introduced: func() {}}
 	c.bound()
 	return c
 }

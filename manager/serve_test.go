@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/member"
 	"github.com/quoitdb/quoit/protocol"
 	"github.com/quoitdb/quoit/ring"
@@ -212,11 +213,58 @@ func TestOneAddressHasItsPlaces(t *testing.T) {
 	first.ok("QUIT")
 	first.expectClosed()
 	deadline := time.Now().Add(time.Minute)
-	for dial().do("PING") != "+PONG" {
+	served := func() bool { // of many that are refused at the same time not all are told why
+		nc, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		_, _ = io.WriteString(nc, "PING\r\n")
+		text, _ := io.ReadAll(io.LimitReader(nc, int64(len("+PONG"))))
+		return string(text) == "+PONG"
+	}
+	for !served() {
 		if time.Now().After(deadline) {
 			t.Fatal("a place that was given back was not given away")
 		}
 	}
+}
+
+// TestStrangersOfOneAddressHaveTheirPlaces and no more: those who say who they are get in,
+// and who is refused takes no place meanwhile.
+func TestStrangersOfOneAddressHaveTheirPlaces(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := newIssuer(t)
+	newWorld(t).manager(i.guarded, func(c *Config, s *Seams) { c.Connections, s.Listener = 9, l })
+	dial := func() *client {
+		nc, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = nc.Close() })
+		return newClient(t, nc)
+	}
+	token := i.sign(i.claims(auth.ClusterRead))
+	for range 4 { // more than there may be strangers
+		dial().want("+OK", "AUTH", token)
+	}
+	first, second := dial(), dial()
+	first.want("-NOAUTH ", "PING")
+	second.want("-NOAUTH ", "PING")
+	over := make([]*client, 10)
+	for n := range over {
+		over[n] = dial()
+	}
+	for _, c := range over {
+		if got := c.reply(); !strings.HasPrefix(got, "-OVERLOADED ") || !strings.Contains(got, "that have not authenticated") {
+			t.Errorf("got %s", got)
+		}
+	}
+	first.want("+OK", "AUTH", token)
+	dial().want("+OK", "AUTH", token) // in the place of the first
 }
 
 // TestErrorsArriveOverTCP: a refusal is read although more was sent behind what is

@@ -74,6 +74,7 @@ type conn struct {
 	mover   any     // what the mover keeps for this connection
 	durable wal.LSN // replies of member commands wait for this
 
+	newcomer     bool                           // it has not proved anything yet, and is counted for that
 	guest        auth.Guest                     // who is there
 	claim        *auth.Claim                    // the one attempt to prove to be a member; nil before it
 	standing     atomic.Pointer[auth.Principal] // the same, for the sweeper and for who sends pushes

@@ -73,6 +73,7 @@ func (c *conn) login(token []byte) error {
 		c.closing = c.srv.guard.On()
 		return err
 	}
+	c.srv.introduce(c)
 	return nil
 }
 

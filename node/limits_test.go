@@ -66,6 +66,46 @@ func TestOneAddressCannotTakeAllPlaces(t *testing.T) {
 	})
 }
 
+// TestStrangersOfOneAddressCannotTakeAllPlaces, who never say who they are: those who do
+// have theirs, from that address and from others.
+func TestStrangersOfOneAddressCannotTakeAllPlaces(t *testing.T) {
+	s, i := guarded(t, soloOptions{config: func(c *Config) { c.Limits.Connections = 12 }})
+	token, refused := i.token(root()), 0
+	known := []*testClient{s.login(token), s.login(token), s.login(token), s.login(token)} // more than there may be strangers
+	var strangers []*testClient
+	for range 3 {
+		c := s.dial()
+		c.want("GET a", "-NOAUTH ")
+		strangers = append(strangers, c)
+	}
+	for range 5 {
+		c := s.dial()
+		if got := c.reply(); strings.HasPrefix(got, "-OVERLOADED ") && strings.Contains(got, "that have not authenticated") {
+			refused++
+		}
+		c.expectClosed()
+	}
+	if refused != 5 {
+		t.Errorf("%d of 5 strangers too many were refused", refused)
+	}
+	other := s.dialFrom("127.0.0.2")
+	other.login(token)
+	for _, c := range known {
+		c.want("GET a", "(nil)")
+	}
+	strangers[0].login(token) // which makes room for another
+	s.login(token).want("RESET", "+RESET")
+	for _, c := range strangers[1:] {
+		c.do("QUIT")
+		c.expectClosed()
+	}
+	waitFor(t, "the strangers to be forgotten", func() bool {
+		s.roster.mu.Lock()
+		defer s.roster.mu.Unlock()
+		return s.roster.strange.Addresses() == 0
+	})
+}
+
 // TestTenThousandConnections opens as many as the machine's limit of open files
 // allows (each takes two here), uses all, and sees them all counted and gone.
 func TestTenThousandConnections(t *testing.T) {

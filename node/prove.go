@@ -74,6 +74,7 @@ func (c *conn) greet() bool {
 func (c *conn) become(p *auth.Principal) {
 	c.guest.Become(p)
 	c.bound()
+	c.srv.introduce(c)
 }
 
 func challenge(c *conn, args [][]byte) error {

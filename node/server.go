@@ -54,12 +54,14 @@ type server struct {
 
 // roster is who is connected.
 type roster struct {
-	mu     sync.Mutex
-	conns  map[uint64]*conn // by id; guarded by mu
-	from   places.Count     // guarded by mu
-	gone   totals           // of connections that ended; guarded by mu
-	nextID uint64           // guarded by mu
-	ended  bool             // nobody new comes in; guarded by mu
+	mu    sync.Mutex
+	conns map[uint64]*conn // by id; guarded by mu
+	from  places.Count     // guarded by mu
+	// strange is from where those are that have not proved anything yet; guarded by mu
+	strange places.Count
+	gone    totals // of connections that ended; guarded by mu
+	nextID  uint64 // guarded by mu
+	ended   bool   // nobody new comes in; guarded by mu
 }
 
 // about is what INFO, HELLO and errors say of the node.
@@ -125,6 +127,7 @@ func (s *server) welcome(nc net.Conn) {
 var (
 	errFull    = errors.New("the node has as many connections as it may (QUOIT_NODE_MAX_CONNECTIONS)")
 	errTooMany = errors.New("the node has as many connections from your address as it may (QUOIT_NODE_MAX_PER_ADDRESS)")
+	errStrange = errors.New("the node has as many connections from your address as it may that have not authenticated; AUTH with a token on those, or close them")
 )
 
 // enrol adds a connection to the roster, or says why not. Unless the node ends, one
@@ -140,11 +143,17 @@ func (s *server) enrol(nc net.Conn) (*conn, error) {
 	if len(r.conns) >= s.maxConns {
 		return nil, errFull
 	}
-	if !r.from.Enter(places.From(nc.RemoteAddr())) {
+	from := places.From(nc.RemoteAddr())
+	if !r.from.Enter(from) {
 		return nil, errTooMany
+	}
+	if s.guard.On() && !r.strange.Enter(from) {
+		r.from.Leave(from)
+		return nil, errStrange
 	}
 	r.nextID++
 	c := newConn(s, nc, r.nextID)
+	c.newcomer = s.guard.On()
 	r.conns[c.id] = c
 	return c, nil
 }
@@ -169,9 +178,24 @@ func (s *server) remove(c *conn) {
 	s.roster.mu.Lock()
 	delete(s.roster.conns, c.id)
 	s.roster.from.Leave(places.From(c.nc.RemoteAddr()))
+	if c.newcomer {
+		s.roster.strange.Leave(places.From(c.nc.RemoteAddr()))
+	}
 	s.roster.gone.add(&c.tally)
 	s.roster.mu.Unlock()
 	s.handlers.Done()
+}
+
+// introduce notes that a connection has proved something for the first time: it takes the
+// place of a stranger no longer.
+func (s *server) introduce(c *conn) {
+	if !c.newcomer {
+		return
+	}
+	c.newcomer = false
+	s.roster.mu.Lock()
+	defer s.roster.mu.Unlock()
+	s.roster.strange.Leave(places.From(c.nc.RemoteAddr()))
 }
 
 // totals adds up all connections, past and present.

@@ -57,5 +57,13 @@ func (c *Count) Leave(from netip.Addr) {
 	}
 }
 
+// Strangers is how many connections of one address may be there at the same time of which
+// nobody knows yet who they are, where a server that asks for that has so many places in
+// all: one who never says it must not keep out those who would.
+func Strangers(places int) int {
+	const share = 4
+	return max(1, places/share)
+}
+
 // Addresses is how many addresses are remembered.
 func (c *Count) Addresses() int { return len(c.by) }

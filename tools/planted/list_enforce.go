@@ -45,6 +45,12 @@ func enforceMistakes() []mistake {
 			pkg: inNode, tests: []string{"TestAStrangerHoldsNextToNothing"},
 		},
 		{
+			name: "node-strangers-take-all-places", what: "One address that never says who it is takes all connections of a node.",
+			file: "node/server.go",
+			old:  "	if s.guard.On() && !r.strange.Enter(from) {", new: "	if s.guard.On() && !r.strange.Enter(from) && r.nextID == 0 {",
+			pkg: inNode, tests: []string{"TestStrangersOfOneAddressCannotTakeAllPlaces"},
+		},
+		{
 			name: "auth-rate-anew", what: "Who connects anew has the whole rate of its token again.",
 			file: "internal/auth/shares.go",
 			old:  "	case s.rate.Limit() == rate.Inf:\n", new: "	case s.rate.Limit() > 0:\n",
