@@ -9,6 +9,7 @@ import (
 	"github.com/quoitdb/quoit/client"
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/discreet"
+	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/protocol"
 	"github.com/quoitdb/quoit/ring"
 )
@@ -22,6 +23,7 @@ type batch struct {
 	text     []byte // replies of the gateway's own
 	values   int    // requests that change something and answer a value
 	bytes    int    // of requests
+	held     int64  // of the budget, for requests beyond what every batch has
 }
 
 type span struct{ from, to int }
@@ -43,6 +45,9 @@ const (
 	batchBytes    = 1 << 20
 	// batchValues bounds the answers that have to be kept whatever the budget says.
 	batchValues = 8
+	// requestCost is about what a request takes beside its own bytes, in the batch and in
+	// the client that asks for it: a key of one byte costs hundreds.
+	requestCost = 384
 	keepText    = 16 << 10
 )
 
@@ -55,6 +60,25 @@ func (b *batch) reset() {
 	if cap(b.wire) > keepText || cap(b.text) > keepText || cap(b.requests) > batchRequests/8 {
 		*b = batch{}
 	}
+}
+
+// hold makes sure of the memory for so many more requests than every batch may have.
+func (b *batch) hold(budget *inbox.Budget, requests int) bool {
+	if requests <= batchRequests {
+		return true
+	}
+	cost := int64(requests) * requestCost
+	if !budget.Take(cost) {
+		return false
+	}
+	b.held += cost
+	return true
+}
+
+// release gives that back.
+func (b *batch) release(budget *inbox.Budget) {
+	budget.Give(b.held)
+	b.held = 0
 }
 
 func (b *batch) full() bool {
@@ -201,6 +225,10 @@ func (v *visitor) spread(cmd protocol.Command, args [][]byte) {
 		one, merge = "EXISTS", sum
 	}
 	b := &v.batch
+	if !b.hold(&v.gw.budget, len(args)/width) {
+		v.deny(overloaded())
+		return
+	}
 	first := len(b.requests)
 	for i := 1; i < len(args); i += width {
 		from := len(b.wire)
@@ -263,6 +291,7 @@ func (v *visitor) perform() {
 		}
 		clear(parts) // what has been sent need not be held
 	}
+	b.release(&v.gw.budget)
 	b.reset()
 }
 

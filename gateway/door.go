@@ -141,6 +141,7 @@ func (v *visitor) leave() {
 	v.depart()
 	v.tenant.leave()
 	v.in.Release()
+	v.batch.release(&v.gw.budget)
 	v.outPart.Set(0)
 	v.gw.stats.redis.Add(-1)
 	v.gw.roster.leave(v)

@@ -176,6 +176,42 @@ func TestRepliesThatFindNoRoom(t *testing.T) {
 	}
 }
 
+// TestManyKeysInOneRequestAreCounted: of a few bytes each, they become requests of
+// hundreds, before the first of those has been sent.
+func TestManyKeysInOneRequestAreCounted(t *testing.T) {
+	_, g := both(t, 1, options{config: func(c *Config) {
+		c.Limits.Value, c.Limits.InFlight = 256<<10, 1<<20
+	}})
+	c := g.redis()
+	keys := func(verb string, n int) []string {
+		words := []string{verb}
+		for range n {
+			words = append(words, "k")
+		}
+		return words
+	}
+	if got := c.do(keys("EXISTS", 2000)...); got != ":0" {
+		t.Errorf("2000 keys: %.100s", got)
+	}
+	g.budget.Give(-700 << 10) // others hold it
+	for _, words := range [][]string{keys("EXISTS", 2000), keys("DEL", 2000), keys("MGET", 2000), keys("MSET", 4000)} {
+		if got := c.do(words...); !strings.HasPrefix(got, "-OVERLOADED the gateway holds") {
+			t.Errorf("%s of 2000 keys: %.100s", words[0], got)
+		}
+	}
+	if got := c.do(keys("EXISTS", 1000)...); got != ":0" {
+		t.Errorf("1000 keys: %.100s", got)
+	}
+	g.budget.Give(700 << 10)
+	if got := c.do(keys("DEL", 2000)...); got != ":0" {
+		t.Errorf("2000 keys when there is room again: %.100s", got)
+	}
+	if got := c.do("QUIT"); got != "+OK" {
+		t.Errorf("QUIT: %s", got)
+	}
+	waitFor(t, "everything to be given back", func() bool { return g.budget.Used() == 0 })
+}
+
 func TestARequestLargerThanTheRoomIsRefused(t *testing.T) {
 	_, g := both(t, 1, options{config: func(c *Config) {
 		c.Limits.Value, c.Limits.InFlight = 256<<10, 1<<20

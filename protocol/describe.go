@@ -1,6 +1,13 @@
 package protocol
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
+
+// maxDescribed bounds the names in one question, which are more than there are: what is
+// said of a name is many times as long as the name.
+const maxDescribed = 256
 
 // AppendCommandReply answers COMMAND: what stock clients ask to learn which
 // arguments are keys, and redis-cli to complete and explain what is typed.
@@ -12,6 +19,8 @@ func AppendCommandReply(b []byte, args [][]byte) []byte {
 		return AppendInt(b, int64(len(commandNames())))
 	case isWord(args[1], "list") && len(args) == 2:
 		return appendNames(b, commandNames(), appendName)
+	case len(args) > maxDescribed+2:
+		return AppendErrorCode(b, TOOLARGE, "COMMAND: at most "+strconv.Itoa(maxDescribed)+" names at once")
 	case isWord(args[1], "info"):
 		return appendNames(b, namesOrAll(args[2:]), appendInfo)
 	case isWord(args[1], "docs"):

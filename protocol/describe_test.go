@@ -1,6 +1,7 @@
 package protocol_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/quoitdb/quoit/protocol"
@@ -48,6 +49,20 @@ func TestCommandInfo(t *testing.T) {
 	for name, flag := range map[string]string{"GET": "readonly", "PING": "fast", "REFRESH": "admin", "CLUSTER": "admin"} {
 		if got := described(t, "COMMAND INFO "+name).Array[0].Array[2].Array[0]; string(got.Bytes) != flag {
 			t.Errorf("%s is %s, want %s", name, got.Bytes, flag)
+		}
+	}
+}
+
+// TestCommandIsNotAskedAboutMoreThanThereIs: the answer to a name is many times as long as
+// the name, and nobody counts its bytes before it is there.
+func TestCommandIsNotAskedAboutMoreThanThereIs(t *testing.T) {
+	for _, verb := range []string{"INFO", "DOCS"} {
+		names := strings.Repeat(" put", 257)
+		if err := described(t, "COMMAND "+verb+names).Err(); err == nil || err.Code != protocol.TOOLARGE {
+			t.Errorf("%s of 257 names: %v", verb, err)
+		}
+		if got := described(t, "COMMAND "+verb+names[:256*len(" put")]); len(got.Array) < 256 {
+			t.Errorf("%s of 256 names: %d entries", verb, len(got.Array))
 		}
 	}
 }

@@ -4,6 +4,12 @@ package main
 func doorMistakes() []mistake {
 	return []mistake{
 		{
+			name: "door-many-keys-uncounted", what: "A request with very many short keys takes memory that no limit has counted.",
+			file: "gateway/dispatch.go",
+			old:  "	if requests <= batchRequests {\n", new: "	if requests > 0 {\n",
+			pkg: "gateway", tests: []string{"TestManyKeysInOneRequestAreCounted"},
+		},
+		{
 			name: "client-token-in-an-error", what: "What a node says about a token is told with the token in it.",
 			file: "client/token.go",
 			old:  "	if strings.Contains(refusal.Message, token) {\n", new: "	if token == \"\" {\n",
