@@ -72,6 +72,18 @@ func LoadConfig(environ map[string]string) (Config, error) {
 	return config.Read[Config](environ, "QUOIT_GATEWAY_")
 }
 
+// LoadConfigForNode is LoadConfig for a node's own gateway (Config.ForNode). That needs no
+// token of its own: it leads to the node, and learns nothing from others.
+func LoadConfigForNode(environ map[string]string) (Config, error) {
+	c, err := config.Read[ownConfig](environ, "QUOIT_GATEWAY_")
+	return c.Config, err
+}
+
+// ownConfig checks itself as that of a node's own gateway.
+type ownConfig struct{ Config }
+
+func (c *ownConfig) Validate() error { return c.validate(true) }
+
 // DefaultConfig is what LoadConfig makes of an empty environment.
 func DefaultConfig() Config { return config.Default[Config]() }
 
@@ -79,7 +91,10 @@ func DefaultConfig() Config { return config.Default[Config]() }
 func WriteConfigTable(w io.Writer) error { return config.WriteTable(w, Config{}) }
 
 // Validate checks what a type cannot, and returns all mistakes at once.
-func (c *Config) Validate() error {
+func (c *Config) Validate() error { return c.validate(c.only.Address != "") }
+
+// validate is Validate, also where it is not known yet which node's own gateway it is.
+func (c *Config) validate(own bool) error {
 	var errs []error
 	wrong := func(bad bool, field, want string) {
 		if bad {
@@ -90,8 +105,8 @@ func (c *Config) Validate() error {
 	wrong(config.Listenable(c.Addr) && !c.mayListen() && !config.Loopback(c.Addr), "Addr", closed)
 	wrong(c.hasDoor() && !config.Listenable(c.RedisAddr), "RedisAddr", "host:port or off")
 	wrong(config.Listenable(c.RedisAddr) && !c.mayListen() && !config.Loopback(c.RedisAddr), "RedisAddr", closed)
-	wrong(c.KeysFile != "" && !c.Token.IsSet() && c.only.Address == "", "Token", "the token that the gateway learns the topology with, as quoit token create makes it: QUOIT_TOKEN_KEYS_FILE is set (QUOIT_TOKEN or QUOIT_TOKEN_FILE)")
-	wrong(c.KeysFile == "" && c.Token.IsSet() && c.only.Address == "", "KeysFile", "the keys that tokens are verified with: QUOIT_TOKEN is set, and a gateway that asks nobody for a token would let everybody in with its own")
+	wrong(c.KeysFile != "" && !c.Token.IsSet() && !own, "Token", "the token that the gateway learns the topology with, as quoit token create makes it: QUOIT_TOKEN_KEYS_FILE is set (QUOIT_TOKEN or QUOIT_TOKEN_FILE)")
+	wrong(c.KeysFile == "" && c.Token.IsSet() && !own, "KeysFile", "the keys that tokens are verified with: QUOIT_TOKEN is set, and a gateway that asks nobody for a token would let everybody in with its own")
 	errs = append(errs, c.TLS.ValidateClient(), c.Public.Validate())
 	wrong(c.AdminAddr != "" && c.AdminAddr != config.Off && !config.Listenable(c.AdminAddr), "AdminAddr", "host:port or off")
 	for _, host := range c.AdminHosts {

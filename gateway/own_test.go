@@ -216,3 +216,18 @@ func TestANodesOwnGatewayDrains(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestANodesOwnGatewayNeedsNoToken: a node that asks for tokens starts with the keys
+// alone, and what else is wrong with the settings is still said.
+func TestANodesOwnGatewayNeedsNoToken(t *testing.T) {
+	keys := map[string]string{"QUOIT_TOKEN_KEYS_FILE": "keys.json"}
+	if c, err := LoadConfigForNode(keys); err != nil || c.KeysFile != "keys.json" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := LoadConfig(keys); err == nil {
+		t.Error("a gateway for all nodes has no token to learn the topology with")
+	}
+	if _, err := LoadConfigForNode(map[string]string{"QUOIT_GATEWAY_HOSTS": "*"}); err == nil || !strings.Contains(err.Error(), "QUOIT_GATEWAY_HOSTS") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -89,15 +89,15 @@ old ones: servers see that by themselves.`,
 				return err
 			case days < 1:
 				return usageError("--days takes 1 or more")
-			case args[1] != filepath.Base(args[1]) || args[1] == "ca" || strings.HasPrefix(args[1], "."):
-				return usageError("%q is no name for files in the folder", args[1])
 			case len(hosts) == 0:
 				return usageError("--host says under which name or IP address the server is dialled")
 			}
+			wrong := []error{checkFileName(args[1])}
 			for _, host := range hosts {
-				if net.ParseIP(host) == nil && ring.ValidateAddress(host+":1") != nil {
-					return usageError("--host %q: want a name or an IP address, without a port", host)
-				}
+				wrong = append(wrong, checkHost("--host", host))
+			}
+			if err := errors.Join(wrong...); err != nil {
+				return err
 			}
 			authority, err := openAuthority(args[0])
 			if err != nil {
@@ -116,6 +116,22 @@ old ones: servers see that by themselves.`,
 	c.Flags().StringVar(&address, "address", "", "with --role node: the address of the one node that it is for")
 	c.Flags().IntVar(&days, "days", 365, "how long it is valid")
 	return c
+}
+
+// checkFileName refuses what is no name for a certificate's two files.
+func checkFileName(name string) error {
+	if name != filepath.Base(name) || name == "ca" || strings.HasPrefix(name, ".") {
+		return usageError("%q is no name for files in the folder", name)
+	}
+	return nil
+}
+
+// checkHost refuses what nobody can dial.
+func checkHost(flag, host string) error {
+	if net.ParseIP(host) == nil && ring.ValidateAddress(host+":1") != nil {
+		return usageError("%s %q: want a name or an IP address, without a port", flag, host)
+	}
+	return nil
 }
 
 // roleURI is how a certificate names a role.

@@ -35,7 +35,7 @@ Exit codes: 0 all well, 1 it failed, 2 wrong usage, 3 no such key.`,
 		{"start", "Start here:", []*cobra.Command{newUp(), newDemo()}},
 		{"keys", "Read and write:", []*cobra.Command{newGet(), newPut(), newDel(), newMGet(), newScan(), newWatch(), newImport(), newExport()}},
 		{"cluster", "Run a cluster:", []*cobra.Command{newCluster(), newBucket(), newSnapshot(), newNode(), newManager(), newGateway(), newHealthcheck()}},
-		{"tools", "Look closer:", []*cobra.Command{newToken(), newCert(), newHash(), newBench(), newVersion()}},
+		{"tools", "Look closer:", []*cobra.Command{newSecrets(), newToken(), newCert(), newHash(), newBench(), newVersion()}},
 	} {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
 		for _, c := range group.commands {

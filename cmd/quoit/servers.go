@@ -44,7 +44,7 @@ func nodeServer() server {
 			points, wrong := failpoint.Parse(environ[failpoint.Variable])
 			var g gateway.Config
 			if err == nil && c.GatewayAddr != "" {
-				g, err = gateway.LoadConfig(environ)
+				g, err = gateway.LoadConfigForNode(environ)
 			}
 			if err := errors.Join(err, wrong); err != nil {
 				return settingsError(err)

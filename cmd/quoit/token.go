@@ -53,7 +53,7 @@ whoever can check tokens can make them, too. - writes to standard output.`,
 				algorithm = auth.HS256
 			}
 			if kid == "" {
-				kid = time.Now().UTC().Format(time.DateOnly) + "-" + strings.ToLower(rand.Text()[:6])
+				kid = newKid(time.Now())
 			}
 			key, err := auth.NewKey(algorithm, kid)
 			if err != nil {
@@ -74,6 +74,11 @@ whoever can check tokens can make them, too. - writes to standard output.`,
 	return c
 }
 
+// newKid is a name for a key that nobody has named.
+func newKid(now time.Time) string {
+	return now.UTC().Format(time.DateOnly) + "-" + strings.ToLower(rand.Text()[:6])
+}
+
 // writeKey writes a key with its secret to a file that is not there yet, or to standard
 // output for -.
 func writeKey(stdout io.Writer, name string, key auth.Key) error {
@@ -85,15 +90,7 @@ func writeKey(stdout io.Writer, name string, key auth.Key) error {
 		_, err = stdout.Write(text)
 		return err
 	}
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return fmt.Errorf("%s is there already: a key is never written over another", name)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	return errors.Join(err, f.Sync(), f.Close())
+	return writeNew(name, text, 0o600)
 }
 
 func newTokenPublic(asJSON *bool) *cobra.Command {

@@ -116,14 +116,32 @@ func authMistakes() []mistake {
 		},
 		{
 			name: "token-key-written-over", what: "A new key is written over one that is there.",
-			file: "cmd/quoit/token.go",
-			old:  "os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)", new: "os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)",
+			file: "cmd/quoit/cert.go",
+			old:  "os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)", new: "os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)",
 			pkg: "cmd/quoit", tests: []string{"TestTokenScripts"},
+		},
+		{
+			name: "secrets-for-everybody", what: "The secrets of servers can be read by everybody, mounted or not.",
+			file: "cmd/quoit/secrets.go",
+			old:  "s == ofOwnerAndServers && mounted {", new: "s == ofOwnerAndServers {",
+			pkg: "cmd/quoit", tests: []string{"TestSecretsAreForWhoMadeThem"},
+		},
+		{
+			name: "secrets-in-an-open-folder", what: "Secrets that containers may read are put into a folder that everybody may enter.",
+			file: "cmd/quoit/secrets.go",
+			old:  "	return nil, os.Chmod(name, 0o700)", new: "	return nil, os.Chmod(name, 0o755)",
+			pkg: "cmd/quoit", tests: []string{"TestSecretsAreForWhoMadeThem"},
+		},
+		{
+			name: "secrets-half-made", what: "Secrets that could not all be made stay behind.",
+			file: "cmd/quoit/secrets.go",
+			old:  "		if err == nil {\n			return\n		}\n		for _, name := range slices.Backward(made)", new: "		if true {\n			return\n		}\n		for _, name := range slices.Backward(made)",
+			pkg: "cmd/quoit", tests: []string{"TestSecretsThatCannotAllBeMadeAreNotMadeAtAll"},
 		},
 		{
 			name: "token-key-for-everyone", what: "A private key lies in a file that everyone may read.",
 			file: "cmd/quoit/token.go",
-			old:  "os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)", new: "os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)",
+			old:  "return writeNew(name, text, 0o600)", new: "return writeNew(name, text, 0o644)",
 			pkg: "cmd/quoit", tests: []string{"TestAKeyFileIsForItsOwnerAndAPublicOneForAll"},
 		},
 		{
