@@ -2,6 +2,7 @@ package containers
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type cluster struct {
 	t       *testing.T
 	engine  *engine
 	links   *links
+	secrets *secrets
 	prefix  string            // of its servers' names
 	bucket  map[string]string // settings of the bucket
 	volume  string            // what is mounted on /bucket, if anything
@@ -54,26 +56,24 @@ type server struct {
 func newCluster(t *testing.T, nodes int, l func(*testing.T) *links) *cluster {
 	t.Helper()
 	e := docker(t)
-	c := &cluster{t: t, engine: e, links: l(t), volume: volume(t, e), names: make(map[string]*server)}
+	c := &cluster{t: t, engine: e, links: l(t), secrets: newSecrets(t), volume: volume(t, e), names: make(map[string]*server)}
 	c.bucket = map[string]string{"QUOIT_BUCKET": "file:///bucket"}
 	c.form(nodes)
 	return c
 }
 
 // newClusterOnMinIO is newCluster with the bucket in a MinIO of its own, which is the
-// server "store".
-func newClusterOnMinIO(t *testing.T, nodes int, l func(*testing.T) *links) (c *cluster, store *server) {
+// server "store". The servers called by name speak TLS; if there are some, all must be.
+func newClusterOnMinIO(t *testing.T, nodes int, l func(*testing.T) *links, withTLS ...string) (c *cluster, store *server) {
 	t.Helper()
 	e := docker(t)
-	c = &cluster{t: t, engine: e, links: l(t), names: make(map[string]*server)}
-	binds := []string{volume(t, e) + ":/data"}
-	store = &server{name: "store", ctr: run(t, minio(t), c.links.join("store"),
-		testcontainers.WithEnv(map[string]string{"MINIO_ROOT_USER": "quoit", "MINIO_ROOT_PASSWORD": "not-a-secret", "MINIO_BROWSER": "off"}),
+	c = &cluster{t: t, engine: e, links: l(t), secrets: newSecrets(t, withTLS...), names: make(map[string]*server)}
+	env, binds := c.secrets.mount(map[string]string{"MINIO_ROOT_USER_FILE": bucketAccessKey, "MINIO_ROOT_PASSWORD_FILE": bucketSecretKey})
+	env["MINIO_BROWSER"] = "off"
+	binds = append(binds, volume(t, e)+":/data")
+	store = &server{name: "store", ctr: run(t, minio(t), c.links.join("store"), testcontainers.WithEnv(env),
 		testcontainers.WithHostConfigModifier(func(h *container.HostConfig) { h.Binds = binds }))}
-	c.bucket = map[string]string{
-		"QUOIT_BUCKET":        bucketAt("cluster"),
-		"QUOIT_S3_ACCESS_KEY": "quoit", "QUOIT_S3_SECRET_KEY": "not-a-secret",
-	}
+	c.bucket = map[string]string{"QUOIT_BUCKET": bucketAt("cluster")}
 	c.form(nodes)
 	return c, store
 }
@@ -85,8 +85,7 @@ func bucketAt(prefix string) string { return "s3://quoit/" + prefix + "?endpoint
 func (c *cluster) form(nodes int) {
 	c.t.Helper()
 	c.manager = c.startManager(nodes)
-	c.manage = redis.NewClient(&redis.Options{Addr: c.manager.name + ":" + managerPort, Dialer: c.dialer(), MaxRetries: -1, DialTimeout: 2 * time.Second, ReadTimeout: 5 * time.Second})
-	c.t.Cleanup(func() { _ = c.manage.Close() })
+	c.manage = c.redis(c.manager.name+":"+managerPort, c.secrets.operator, 5*time.Second)
 	for range nodes {
 		c.addNode()
 	}
@@ -139,10 +138,18 @@ func (c *cluster) startNode(name string) *server {
 }
 
 // start starts a container of the image as compose.yaml and deploy/ do: with a
-// read-only root and no capability.
+// read-only root, no capability, and the secrets of a member in files.
 func (c *cluster) start(name string, command, binds []string, env map[string]string) *server {
 	c.t.Helper()
-	env["QUOIT_ALLOW_UNAUTHENTICATED"] = "true"
+	return c.startWith(c.secrets.member(name), name, command, binds, env)
+}
+
+// startWith is start with such secrets.
+func (c *cluster) startWith(files map[string]string, name string, command, binds []string, env map[string]string) *server {
+	c.t.Helper()
+	variables, mounts := c.secrets.mount(files)
+	binds = append(binds, mounts...)
+	maps.Copy(env, variables)
 	maps.Copy(env, c.bucket)
 	if c.volume != "" {
 		binds = append(binds, c.volume+":/bucket")
@@ -245,8 +252,20 @@ func (c *cluster) dialer() func(ctx context.Context, network, address string) (n
 			return nil, fmt.Errorf("%s does not run", name)
 		}
 		var d net.Dialer
-		return d.DialContext(ctx, network, net.JoinHostPort(at.IPAddress.String(), port))
+		nc, err := d.DialContext(ctx, network, net.JoinHostPort(at.IPAddress.String(), port))
+		if err != nil || c.secrets.authority == nil {
+			return nc, err
+		}
+		return tls.Client(nc, &tls.Config{RootCAs: c.secrets.authority, ServerName: name, MinVersion: tls.VersionTLS13}), nil
 	}
+}
+
+// redis is a stock client of one server, which shows a token if that is not empty.
+func (c *cluster) redis(address, token string, patient time.Duration) *redis.Client {
+	c.t.Helper()
+	db := redis.NewClient(&redis.Options{Addr: address, Dialer: c.dialer(), Password: token, MaxRetries: -1, DialTimeout: 2 * time.Second, ReadTimeout: patient})
+	c.t.Cleanup(func() { _ = db.Close() })
+	return db
 }
 
 // client opens the cluster as a program on the host would.
@@ -255,7 +274,7 @@ func (c *cluster) client() *quoit.Client {
 	dial := c.dialer()
 	db, err := quoit.Open(c.t.Context(), []string{c.manager.name + ":" + managerPort},
 		quoit.WithDialer(func(ctx context.Context, address string) (quoit.Conn, error) { return dial(ctx, "tcp", address) }),
-		quoit.WithDialTimeout(2*time.Second), quoit.WithHealthInterval(10*time.Second))
+		quoit.WithDialTimeout(2*time.Second), quoit.WithHealthInterval(10*time.Second), quoit.WithToken(c.secrets.token))
 	if err != nil {
 		c.t.Fatal(err)
 	}

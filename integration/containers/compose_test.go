@@ -24,6 +24,7 @@ type project struct {
 	t       *testing.T
 	command []string // docker compose, or docker-compose
 	env     []string
+	secrets *secrets
 }
 
 // newProject finds Compose, or skips.
@@ -38,7 +39,8 @@ func newProject(t *testing.T, settings ...string) *project {
 		p.command = []string{old}
 	}
 	p.command = append(p.command, "--project-name", fmt.Sprint(projectPrefix, os.Getpid()), "--file", "../../compose.yaml")
-	p.env = append(os.Environ(), settings...)
+	p.secrets = newSecrets(t)
+	p.env = append(append(os.Environ(), "QUOIT_SECRETS="+p.secrets.folder), settings...)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("%s", p.run(context.Background(), "logs", "--no-color", "--tail", "20"))
@@ -73,8 +75,9 @@ func freeAddress(t *testing.T) string {
 
 func portOf(address string) string { return address[strings.LastIndexByte(address, ':')+1:] }
 
-// pageSays says something over a WebSocket, as a page of an origin, and returns the answer.
-func pageSays(t *testing.T, url, origin, request string) string {
+// pageSays says something over a WebSocket, as a page of an origin, and returns the answer
+// of so many lines.
+func pageSays(t *testing.T, url, origin, request string, lines int) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -91,15 +94,21 @@ func pageSays(t *testing.T, url, origin, request string) string {
 	if err := ws.Write(ctx, websocket.MessageBinary, []byte(request)); err != nil {
 		t.Error(err)
 	}
-	_, answer, err := ws.Read(ctx)
-	if err != nil {
-		t.Error(err)
+	answer := ""
+	for strings.Count(answer, "\r\n") < lines {
+		_, more, err := ws.Read(ctx)
+		if err != nil {
+			t.Errorf("%s, after %q: %v", url, answer, err)
+			break
+		}
+		answer += string(more)
 	}
-	return string(answer)
+	return answer
 }
 
-// TestComposeStartsWhatItSays starts compose.yaml as a user does, and dials nothing
-// but what the manager's published port and the topology say.
+// TestComposeStartsWhatItSays starts compose.yaml as a user does, with the secrets that
+// its first lines say how to make, and dials nothing but what the manager's published port
+// and the topology say.
 func TestComposeStartsWhatItSays(t *testing.T) {
 	t.Parallel()
 	e := docker(t)
@@ -108,19 +117,25 @@ func TestComposeStartsWhatItSays(t *testing.T) {
 	p := newProject(t, "QUOIT_IMAGE="+e.image, "QUOIT_MINIO_IMAGE="+minio(t), "QUOIT_NET="+network,
 		"QUOIT_PORT="+portOf(manager), "QUOIT_WEB_PORT="+portOf(web), "QUOIT_REDIS_PORT="+portOf(door))
 	p.run(t.Context(), "up", "-d")
-	c := &cluster{t: t, engine: e, manage: redis.NewClient(&redis.Options{Addr: manager, MaxRetries: -1})}
+	token := p.secrets.operator
+	c := &cluster{t: t, engine: e, secrets: p.secrets, manage: redis.NewClient(&redis.Options{Addr: manager, Password: token, MaxRetries: -1})}
 	t.Cleanup(func() { _ = c.manage.Close() })
 	c.until("three nodes to serve", serving(3))
 
-	db, err := quoit.Open(t.Context(), []string{manager})
+	db, err := quoit.Open(t.Context(), []string{manager}, quoit.WithToken(p.secrets.token))
 	c.must(err)
 	defer func() { _ = db.Close() }()
 	for i := range 100 {
 		c.must(db.Put(t.Context(), fmt.Sprint("key:", i), fmt.Append(nil, "value ", i)))
 	}
 
-	everyKey := redis.NewClient(&redis.Options{Addr: door})
+	everyKey := redis.NewClient(&redis.Options{Addr: door, Password: token})
 	defer func() { _ = everyKey.Close() }()
+	stranger := redis.NewClient(&redis.Options{Addr: door})
+	defer func() { _ = stranger.Close() }()
+	if err := stranger.Get(t.Context(), "key:1").Err(); !isNoAuth(err) {
+		t.Errorf("through the Redis door a stranger is answered %v", err)
+	}
 	if value, err := everyKey.Get(t.Context(), "key:1").Result(); err != nil || value != "value 1" {
 		t.Errorf("through the Redis door key:1 is %q, %v", value, err)
 	}
@@ -133,8 +148,11 @@ func TestComposeStartsWhatItSays(t *testing.T) {
 			continue
 		}
 		for _, url := range []string{straight, "ws://localhost:" + portOf(web) + "/v1/node/" + n.Address} {
-			if got := pageSays(t, url, origin, "PING\r\n"); got != "+PONG\r\n" {
+			if got := pageSays(t, url, origin, "AUTH "+token+"\r\nPING\r\n", 2); got != "+OK\r\n+PONG\r\n" {
 				t.Errorf("%s answers %q", url, got)
+			}
+			if got := pageSays(t, url, origin, "GET key:1\r\n", 1); !strings.HasPrefix(got, "-NOAUTH ") {
+				t.Errorf("%s answers a page without a token %q", url, got)
 			}
 		}
 	}

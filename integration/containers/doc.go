@@ -1,5 +1,5 @@
 // Package containers tests the image as users run it: Docker containers of a
-// manager and nodes, as nobody and with a read-only root, killed, paused, replaced,
+// manager and nodes, as nobody, with a read-only root and with authentication on, killed, paused, replaced,
 // and cut off from each other, under a load that knows what every answer must be
 // ([github.com/quoitdb/quoit/internal/oracle]). It speaks to them through the Go
 // client and a stock Redis client only.

@@ -25,22 +25,28 @@ const (
 	minioImage = "QUOIT_TEST_MINIO_IMAGE" // with a bucket called quoit
 )
 
-// buildQuoit builds the binary as `task image` does, and of it and the repository's
-// Dockerfile an image with a name of this run's own.
+// theBinary is built once, as `task image` does. It ends with the run: see TestMain.
+var theBinary = sync.OnceValues(func() (file string, err error) {
+	file = filepath.Join(workplace, "quoit")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, "../../cmd/quoit")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the quoit binary: %w\n%s", err, out)
+	}
+	return file, nil
+})
+
+// buildQuoit makes of the binary and the repository's Dockerfile an image with a name of
+// this run's own.
 func buildQuoit(ctx context.Context) (image string, err error) {
 	if image := os.Getenv(quoitImage); image != "" {
 		return image, nil
 	}
-	dir, err := os.MkdirTemp("", "quoit-containers-")
+	binary, err := theBinary()
 	if err != nil {
 		return "", err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	binary := filepath.Join(dir, "quoit")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "../../cmd/quoit")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the quoit binary: %w\n%s", err, out)
 	}
 	return buildImage(ctx, "quoit-test", "../../Dockerfile", binary)
 }

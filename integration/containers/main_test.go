@@ -2,6 +2,7 @@ package containers
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -16,9 +17,16 @@ import (
 // more than they work.
 const parallel = "4"
 
+// workplace is a folder of this run's own.
+var workplace string
+
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", parallel); err != nil {
+	err := flag.Set("test.parallel", parallel)
+	if err == nil {
+		workplace, err = os.MkdirTemp("", "quoit-containers-")
+	}
+	if err != nil {
 		panic(err)
 	}
 	// The library's own cleaner is an image that only a registry has; docker_test.go
@@ -32,7 +40,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
-	if err := removeOwn(context.Background()); err != nil {
+	if err := errors.Join(removeOwn(context.Background()), os.RemoveAll(workplace)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = max(code, 1)
 	}

@@ -8,8 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/client"
-	"github.com/redis/go-redis/v9"
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/wait"
 )
@@ -28,13 +29,12 @@ func archived(s status) bool {
 func (c *cluster) snapshots() {
 	c.t.Helper()
 	for _, n := range c.nodes {
-		db := redis.NewClient(&redis.Options{Addr: n.address(), Dialer: c.dialer(), MaxRetries: -1, ReadTimeout: patience})
+		db := c.redis(n.address(), c.secrets.operator, patience)
 		var err error
 		c.wait(func() bool {
 			_, err = db.Do(c.t.Context(), "SNAPSHOT").Int64()
 			return err == nil
 		}, func() string { return fmt.Sprintf("for a snapshot of %s: %v", n.name, err) })
-		c.must(db.Close())
 	}
 }
 
@@ -46,6 +46,9 @@ func (c *cluster) loseDisk(n *server) {
 	c.must(err)
 	c.must(testcontainers.TerminateContainer(n.ctr, testcontainers.StopTimeout(0)))
 	for _, m := range is.Mounts {
+		if m.Type != mount.TypeVolume {
+			continue // a secret
+		}
 		_, err := c.engine.api.VolumeRemove(c.t.Context(), m.Name, client.VolumeRemoveOptions{})
 		c.must(err)
 	}
@@ -94,10 +97,11 @@ func TestALostDiskComesBackFromMinIO(t *testing.T) {
 	l.audit()
 }
 
-// beside is another cluster in the same store and network, with a bucket of its own.
+// beside is another cluster in the same store and network, with a bucket and secrets of
+// its own.
 func (c *cluster) beside(name string, nodes int) *cluster {
 	c.t.Helper()
-	other := &cluster{t: c.t, engine: c.engine, links: c.links, prefix: name + "-", names: make(map[string]*server), bucket: maps.Clone(c.bucket)}
+	other := &cluster{t: c.t, engine: c.engine, links: c.links, secrets: newSecrets(c.t).inStoreOf(c.t, c.secrets), prefix: name + "-", names: make(map[string]*server), bucket: maps.Clone(c.bucket)}
 	other.bucket["QUOIT_BUCKET"] = bucketAt(name)
 	other.form(nodes)
 	return other
@@ -107,9 +111,10 @@ func (c *cluster) beside(name string, nodes int) *cluster {
 // another cluster, and returns what it says.
 func (c *cluster) restore(into *cluster, flags ...string) string {
 	c.t.Helper()
-	env := maps.Clone(c.bucket)
-	env["QUOIT_SERVERS"] = into.manager.name + ":" + managerPort
-	tool := &server{ctr: run(c.t, c.engine.image,
+	env, binds := c.secrets.mount(map[string]string{"QUOIT_S3_ACCESS_KEY_FILE": bucketAccessKey, "QUOIT_S3_SECRET_KEY_FILE": bucketSecretKey})
+	maps.Copy(env, c.bucket)
+	env["QUOIT_SERVERS"], env["QUOIT_TOKEN"] = into.manager.name+":"+managerPort, into.secrets.operator
+	tool := &server{ctr: run(c.t, c.engine.image, testcontainers.WithHostConfigModifier(func(h *container.HostConfig) { h.Binds = binds }),
 		testcontainers.WithCmd(append([]string{"snapshot", "restore", "--check", "--timeout", "1m"}, flags...)...), testcontainers.WithEnv(env),
 		c.links.join("restore-into-"+into.manager.name), testcontainers.WithWaitStrategy(wait.ForExit().WithExitTimeout(2*patience)))}
 	is, err := c.engine.inspect(c.t.Context(), tool)

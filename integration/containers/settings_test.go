@@ -152,8 +152,8 @@ func TestEveryVariableThatIsNamedExists(t *testing.T) {
 	}
 	files := append(manifests, "../../Dockerfile", "../../compose.yaml", "../../deploy/minio/Dockerfile", operations)
 	more := map[string][]string{ // what else a file may name
-		"compose.yaml":  {"QUOIT_IMAGE", "QUOIT_MEMORY", "QUOIT_MINIO_IMAGE", "QUOIT_NET", "QUOIT_PORT", "QUOIT_WEB_PORT", "QUOIT_REDIS_PORT"}, // Compose fills these in
-		"node.yaml":     {"QUOIT_NODE_PORT"},                                                                                                   // what must not be there
+		"compose.yaml":  {"QUOIT_IMAGE", "QUOIT_MEMORY", "QUOIT_MINIO_IMAGE", "QUOIT_NET", "QUOIT_PORT", "QUOIT_WEB_PORT", "QUOIT_REDIS_PORT", "QUOIT_SECRETS"}, // Compose fills these in
+		"node.yaml":     {"QUOIT_NODE_PORT"},                                                                                                                    // what must not be there
 		"manager.yaml":  {"QUOIT_MANAGER_PORT"},
 		"operations.md": {"QUOIT_NODE_PORT"},
 	}
@@ -185,5 +185,26 @@ func TestTheBinaryBringsCertificateRoots(t *testing.T) {
 	}
 	if !slices.Contains(strings.Fields(string(out)), "golang.org/x/crypto/x509roots/fallback") {
 		t.Error("cmd/quoit does not import golang.org/x/crypto/x509roots/fallback")
+	}
+}
+
+// TestNoDeploymentLetsEverybodyIn: what people start and copy from asks for tokens, and
+// has no secret in it that everybody knows.
+func TestNoDeploymentLetsEverybodyIn(t *testing.T) {
+	manifests, err := filepath.Glob("../../deploy/*/*")
+	if err != nil || len(manifests) == 0 {
+		t.Fatalf("no manifests: %v", err)
+	}
+	known := regexp.MustCompile(`QUOIT_ALLOW_UNAUTHENTICATED|QUOIT_(S3_\w+_KEY|CLUSTER_SECRET|TOKEN)\b|MINIO_ROOT_(USER|PASSWORD)\b:`)
+	for _, file := range append(manifests, "../../compose.yaml", "../../Dockerfile", "../../Taskfile.yml") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if found := known.FindString(line); found != "" && !strings.HasPrefix(line, "#") {
+				t.Errorf("%s has %s: %s", file, found, line)
+			}
+		}
 	}
 }

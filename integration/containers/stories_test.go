@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/client"
 	"github.com/redis/go-redis/v9"
 	"github.com/testcontainers/testcontainers-go"
+	tcexec "github.com/testcontainers/testcontainers-go/exec"
 	"github.com/testcontainers/testcontainers-go/wait"
 )
 
@@ -37,14 +38,13 @@ func TestAClusterFromTheImage(t *testing.T) {
 
 	// Nothing but the volumes can be written, and a node knows what memory it has.
 	for _, file := range []string{"/keys", "/tmp/keys", "/etc/keys"} {
-		code, said, err := c.nodes[0].ctr.Exec(t.Context(), []string{"/quoit", "export", "--servers", "manager:7400", "-o", file})
+		code, said, err := c.nodes[0].ctr.Exec(t.Context(), []string{"/quoit", "export", "--servers", "manager:7400", "-o", file}, c.asOperator())
 		c.must(err)
 		if text, _ := io.ReadAll(said); code == 0 {
 			t.Errorf("%s was written: %s", file, text)
 		}
 	}
-	node := redis.NewClient(&redis.Options{Addr: c.nodes[0].address(), Dialer: c.dialer()})
-	defer func() { _ = node.Close() }()
+	node := c.redis(c.nodes[0].address(), c.secrets.operator, patience)
 	info, err := node.Info(t.Context()).Result()
 	c.must(err)
 	if most := fmt.Sprintf("maxmemory:%d\r\n", containerMemory/100*80*3/4); !strings.Contains(info, most) {
@@ -81,10 +81,15 @@ func TestAClusterFromTheImage(t *testing.T) {
 	}
 }
 
+// asOperator has a tool that runs in a container show the operator's token.
+func (c *cluster) asOperator() tcexec.ProcessOption {
+	return tcexec.WithEnv([]string{"QUOIT_TOKEN=" + c.secrets.operator})
+}
+
 // quoit runs a tool in the first node's container.
 func (c *cluster) quoit(words ...string) {
 	c.t.Helper()
-	code, said, err := c.nodes[0].ctr.Exec(c.t.Context(), append([]string{"/quoit"}, words...))
+	code, said, err := c.nodes[0].ctr.Exec(c.t.Context(), append([]string{"/quoit"}, words...), c.asOperator())
 	c.must(err)
 	text, err := io.ReadAll(said)
 	c.must(err)
@@ -110,7 +115,7 @@ func (c *cluster) endsWell(s *server) {
 func (c *cluster) redisGet(address, key string) (string, error) {
 	c.t.Helper()
 	ask := func(address string) (string, error) {
-		db := redis.NewClient(&redis.Options{Addr: address, Dialer: c.dialer()})
+		db := c.redis(address, c.secrets.operator, patience)
 		defer func() { _ = db.Close() }()
 		return db.Get(c.t.Context(), key).Result()
 	}
@@ -169,9 +174,11 @@ func TestKilledAndPausedNodesKeepEveryAcknowledgedWrite(t *testing.T) {
 	l.audit()
 }
 
+// TestGrowFromThreeToFiveAndBackUnderTraffic: every link between servers and clients is
+// encrypted, and members have certificates.
 func TestGrowFromThreeToFiveAndBackUnderTraffic(t *testing.T) {
 	t.Parallel()
-	c, _ := newClusterOnMinIO(t, 3, together)
+	c, _ := newClusterOnMinIO(t, 3, together, "manager", "node-1", "node-2", "node-3", "node-4", "node-5")
 	l := startLoad(c)
 
 	fourth, fifth := c.addNode(), c.addNode()
@@ -304,8 +311,7 @@ func onlyFrom(s status, source *server) bool {
 // keyOf finds a key that the node owns, by asking it.
 func (c *cluster) keyOf(n *server) string {
 	c.t.Helper()
-	db := redis.NewClient(&redis.Options{Addr: n.address(), Dialer: c.dialer()})
-	defer func() { _ = db.Close() }()
+	db := c.redis(n.address(), c.secrets.operator, patience)
 	for i := range 10000 {
 		key := fmt.Sprintf("own:%d", i)
 		if err := db.Get(c.t.Context(), key).Err(); err == nil || errors.Is(err, redis.Nil) {

@@ -26,7 +26,7 @@ type manifests map[string]map[string]any
 // a file says of itself.
 func kinds() map[meta.TypeMeta]func() any {
 	return map[meta.TypeMeta]func() any{
-		{APIVersion: "v1", Kind: "Secret"}:                          func() any { return new(core.Secret) },
+		{APIVersion: "v1", Kind: "ConfigMap"}:                       func() any { return new(core.ConfigMap) },
 		{APIVersion: "v1", Kind: "Service"}:                         func() any { return new(core.Service) },
 		{APIVersion: "apps/v1", Kind: "Deployment"}:                 func() any { return new(apps.Deployment) },
 		{APIVersion: "apps/v1", Kind: "StatefulSet"}:                func() any { return new(apps.StatefulSet) },
@@ -205,16 +205,16 @@ func (m manifests) selected(t *testing.T, s *meta.LabelSelector) (n int) {
 	return n
 }
 
-// checkSource finds the key of a Secret that a variable takes its value from.
+// checkSource finds the key of a ConfigMap that a variable takes its value from.
 func (m manifests) checkSource(t *testing.T, pod string, e core.EnvVar) {
 	t.Helper()
-	if e.ValueFrom == nil || e.ValueFrom.SecretKeyRef == nil {
+	if e.ValueFrom == nil || e.ValueFrom.ConfigMapKeyRef == nil {
 		return
 	}
-	ref := e.ValueFrom.SecretKeyRef
-	secret, found := m["Secret"][ref.Name].(*core.Secret)
-	if !found || secret.StringData[ref.Key] == "" {
-		t.Errorf("%s: %s comes from key %q of the Secret %q, which is not there", pod, e.Name, ref.Key, ref.Name)
+	ref := e.ValueFrom.ConfigMapKeyRef
+	found, is := m["ConfigMap"][ref.Name].(*core.ConfigMap)
+	if !is || found.Data[ref.Key] == "" {
+		t.Errorf("%s: %s comes from key %q of the ConfigMap %q, which is not there", pod, e.Name, ref.Key, ref.Name)
 	}
 }
 
@@ -233,8 +233,8 @@ func (m manifests) checkVolumes(t *testing.T, name string, s *apps.StatefulSet) 
 	for _, c := range s.Spec.Template.Spec.Containers {
 		mounted := make(map[string]bool)
 		for _, v := range c.VolumeMounts {
-			if !claims[v.Name] {
-				t.Errorf("StatefulSet/%s: %s mounts %s, which no claim with a size is called", name, c.Name, v.Name)
+			if !claims[v.Name] && volumeOf(s.Spec.Template, v.Name) == nil {
+				t.Errorf("StatefulSet/%s: %s mounts %s, which neither a volume nor a claim with a size is called", name, c.Name, v.Name)
 			}
 			mounted[v.MountPath] = true
 		}
