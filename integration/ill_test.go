@@ -180,7 +180,7 @@ func TestAFullDiskRefusesWritesAndNothingElse(t *testing.T) {
 				}
 				return false
 			})
-			l.readAll()
+			l.readAll(t.Context(), l.db)
 			for _, step := range [][2]string{{"EXISTS", ":1"}, {"DEL", ":1"}, {"EXISTS", ":0"}} {
 				if got, err := ask(victim, step[0]+" "+goes); got != step[1] {
 					t.Errorf("%s: %q, %v; want %s", step[0], got, err, step[1])
@@ -191,7 +191,7 @@ func TestAFullDiskRefusesWritesAndNothingElse(t *testing.T) {
 			f.until("the third node", known(third.name))
 			operate(t, f.address, func(c *manager.Control) error { return c.Add(third.name) })
 			f.until("ranges to be moved away from the full disk", settled(3))
-			l.readAll()
+			l.readAll(t.Context(), l.db)
 			if keys = l.own(victim); len(keys) == 0 {
 				t.Fatal("everything has moved away")
 			}
@@ -239,14 +239,4 @@ func TestASlowDiskCostsTimeAndNothingElse(t *testing.T) {
 	f.until("three nodes", settled(3))
 	mustSnapshot(t, nodes[0], third)
 	l.audit()
-}
-
-// readAll reads every key that does not change.
-func (l *load) readAll() {
-	l.t.Helper()
-	for i := range l.static {
-		if v, err := l.db.Get(l.t.Context(), staticKey(i)); err != nil || !strings.HasPrefix(string(v), staticKey(i)+" ") {
-			l.t.Fatalf("%s: %q, %v", staticKey(i), v, err)
-		}
-	}
 }

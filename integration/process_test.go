@@ -179,7 +179,7 @@ func (f *fleet) node() *process {
 	address := freeAddress(f.t)
 	orders := filepath.Join(f.dir, "orders-"+strings.ReplaceAll(address, ":", "-"))
 	p := f.process("node", "QUOIT_NODE_ADDR="+address, vfs.AilingVariable+"="+orders, "QUOIT_NODE_ADMIN_ADDR=off", "QUOIT_MANAGER_ADDR="+f.address,
-		"QUOIT_NODE_DATA="+filepath.Join(f.dir, "data-"+strings.ReplaceAll(address, ":", "-")), "QUOIT_NODE_TOKENS=32")
+		"QUOIT_NODE_DATA="+filepath.Join(f.dir, "data-"+strings.ReplaceAll(address, ":", "-")), "QUOIT_NODE_TOKENS=32", "QUOIT_WAL_SEGMENT=4MiB")
 	p.orders = orders
 	f.nodes[address] = p
 	return p
@@ -327,6 +327,24 @@ func startLoadWith(t *testing.T, address string, o oracle.Options) *load {
 
 func staticKey(i int) string { return fmt.Sprintf("static:%05d", i) }
 
+// readAll reads every key that does not change.
+func (l *load) readAll(ctx context.Context, db *client.Client) {
+	l.t.Helper()
+	keys := make([]string, l.static)
+	for i := range keys {
+		keys[i] = staticKey(i)
+	}
+	results, err := db.MGet(ctx, keys...)
+	if err != nil {
+		l.t.Fatalf("read the keys that stay: %v", err)
+	}
+	for i, r := range results {
+		if !strings.HasPrefix(string(r.Value), keys[i]+" ") {
+			l.t.Fatalf("%s: %q", keys[i], r.Value)
+		}
+	}
+}
+
 // audit stops the load and checks every key: none lost, none wrong, none twice.
 func (l *load) audit() {
 	l.t.Helper()
@@ -341,12 +359,7 @@ func (l *load) audit() {
 	if err != nil || len(lost) > 0 {
 		l.t.Errorf("audit: %v, lost %v", err, lost)
 	}
-	for i := range l.static {
-		v, err := l.db.Get(ctx, staticKey(i))
-		if err != nil || !strings.HasPrefix(string(v), staticKey(i)+" ") {
-			l.t.Fatalf("%s: %q, %v", staticKey(i), v, err)
-		}
-	}
+	l.readAll(ctx, l.db)
 	least, most := l.work.Present()
 	n, err := l.db.Count(ctx)
 	if err != nil || n < int64(l.static+least) || n > int64(l.static+most) {
