@@ -403,7 +403,7 @@ func (n *machine) serve(c net.Conn) {
 	defer c.Close()
 	var link any
 	defer func() { n.theMover().Closed(link) }()
-	in, out := make([]byte, 0, 256<<10), []byte(nil)
+	in, out := make([]byte, 0, 4<<10), []byte(nil)
 	var parser protocol.RequestParser
 	for {
 		if len(in) == cap(in) {
