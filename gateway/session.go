@@ -217,7 +217,6 @@ func (g *Gateway) info(sections [][]byte, sees bool) string {
 			{"quoit_version", g.about.version},
 			{"redis_mode", "standalone"},
 			{"os", runtime.GOOS + " " + runtime.GOARCH},
-			{"process_id", strconv.Itoa(os.Getpid())},
 			{"tcp_port", port},
 			{"uptime_in_seconds", strconv.Itoa(int(now.Sub(g.about.started) / time.Second))},
 			{"role", "gateway"},
@@ -237,6 +236,9 @@ func (g *Gateway) info(sections [][]byte, sees bool) string {
 		}
 		if b.Len() > 0 {
 			b.WriteString("\r\n")
+		}
+		if s.name == "Server" && sees {
+			s.lines = append(s.lines, [2]string{"process_id", strconv.Itoa(os.Getpid())})
 		}
 		b.WriteString("# " + s.name + "\r\n")
 		for _, l := range s.lines {

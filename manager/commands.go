@@ -154,6 +154,9 @@ func (c *conn) hello(args [][]byte) error {
 			return err
 		}
 	}
+	if stranger := c.guest.Unproved(time.Now().UnixMilli()); stranger != nil {
+		return stranger
+	}
 	text := func(name, value string) {
 		c.out = protocol.AppendBulkString(protocol.AppendBulkString(c.out, name), value)
 	}

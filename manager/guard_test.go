@@ -116,7 +116,7 @@ func TestAStrangerIsToldNothing(t *testing.T) {
 		m := w.manager(i.guarded)
 		before := w.document().Counter
 		c := m.dial()
-		c.want("[server", "HELLO", "2")
+		c.want("-NOAUTH ", "HELLO", "2", "SETNAME", "x")
 		for _, words := range requests() {
 			c.want("-NOAUTH ", words...)
 			m.dial().want("-NOAUTH ", words...)

@@ -166,7 +166,7 @@ func TestAStrangerIsToldNothing(t *testing.T) {
 			s.dial().want(line, "-NOAUTH ")
 			c := s.dial()
 			c.send("HELLO 2\r\n" + line + "\r\n" + requests[cmd] + "\r\nRESET\r\n" + line + "\r\n")
-			for n, want := range []string{"[server ", "-NOAUTH ", "-NOAUTH ", "+RESET", "-NOAUTH "} {
+			for n, want := range []string{"-NOAUTH ", "-NOAUTH ", "-NOAUTH ", "+RESET", "-NOAUTH "} {
 				if got := c.reply(); !strings.HasPrefix(got, want) {
 					t.Errorf("%s, reply %d of a pipeline: %s, want %s", line, n, got, want)
 				}
@@ -178,6 +178,21 @@ func TestAStrangerIsToldNothing(t *testing.T) {
 	c.want("*x", "-NOAUTH ")
 	c.expectClosed()
 	s.unchanged(i, "strangers")
+}
+
+// TestHelloTellsAStrangerNothing of the version, and of how many have connected before.
+func TestHelloTellsAStrangerNothing(t *testing.T) {
+	clock := &fakeClock{at: time.Unix(1_800_000_000, 0)}
+	s, i := guarded(t, soloOptions{clock: clock.now})
+	c := s.dial()
+	for _, line := range []string{"HELLO", "HELLO 2", "HELLO 2 SETNAME me"} {
+		c.want(line, "-NOAUTH authenticate first")
+	}
+	c.want("HELLO 2 AUTH me "+i.token(root()), "[server quoit version ")
+	c.want("CLIENT GETNAME", "(nil)")
+	c.want("HELLO", "[server quoit version ")
+	clock.advance(2 * time.Hour)
+	c.want("HELLO", "-NOAUTH the token has expired")
 }
 
 // TestEveryCommandIsHeldToItsScopes: each is sent about a key out of scope, alone and
@@ -442,7 +457,7 @@ func TestWhoDoesNotAuthenticateInTimeIsClosed(t *testing.T) {
 	clock := &fakeClock{at: time.Unix(1_800_000_000, 0)}
 	s, i := guarded(t, soloOptions{clock: clock.now, config: func(c *Config) { c.Times.Write = 20 * time.Millisecond }})
 	silent, busy, half, known := s.dial(), s.dial(), s.dial(), s.login(i.token(root()))
-	busy.want("HELLO 2", "[server ")
+	busy.want("HELLO 2", "-NOAUTH ")
 	half.send("AUTH ey")
 	waitFor(t, "half a request to be read", func() bool { return s.inPhase(partial) == 1 })
 	clock.advance(4 * time.Second)

@@ -52,6 +52,9 @@ func hello(c *conn, args [][]byte) error {
 			return err
 		}
 	}
+	if stranger := c.guest.Unproved(c.srv.clock.coarse()); stranger != nil {
+		return stranger
+	}
 	if h.Name != nil {
 		c.client.name = string(h.Name)
 	}

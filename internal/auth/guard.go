@@ -125,16 +125,24 @@ func (c *Guest) Authorize(now int64, cmd protocol.Command, args [][]byte) *proto
 	return err
 }
 
-// OrStranger is what a request is answered in which err is wrong: who has proved nothing,
-// or does not count any more, is not told what. It counts for the token's rate like any
-// other.
-func (c *Guest) OrStranger(now int64, err *protocol.Error) *protocol.Error {
+// Unproved is what who has proved nothing is told, or does not count any more, instead of
+// anything about the server; nil for others.
+func (c *Guest) Unproved(now int64) *protocol.Error {
 	stranger := c.who.Ended(now)
 	if !c.Known() {
 		stranger = errAnonymous
 	}
 	if stranger != nil {
 		c.guard.noAuth.Add(1)
+	}
+	return stranger
+}
+
+// OrStranger is what a request is answered in which err is wrong: who has proved nothing,
+// or does not count any more, is not told what. It counts for the token's rate like any
+// other.
+func (c *Guest) OrStranger(now int64, err *protocol.Error) *protocol.Error {
+	if stranger := c.Unproved(now); stranger != nil {
 		return stranger
 	}
 	if fast := c.share.Take(now); fast != nil {
