@@ -1,8 +1,8 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/url"
@@ -69,7 +69,7 @@ type List = config.List
 // the map). The error names every wrong variable, its value and what would be
 // right, misspelled QUOIT_GATEWAY_ names among them.
 func LoadConfig(environ map[string]string) (Config, error) {
-	return config.Read[Config](environ, "QUOIT_GATEWAY_")
+	return config.Read[Config](environ, "QUOIT_GATEWAY_", "QUOIT_TLS_")
 }
 
 // LoadConfigForNode is LoadConfig for a node's own gateway (Config.ForNode). That needs no
@@ -168,14 +168,9 @@ func isHost(text string) bool {
 
 // exposed is for the log line about a gateway that everyone can reach.
 func (c *Config) exposed(asks bool) string {
-	for _, a := range []string{c.Addr, c.RedisAddr} {
-		switch {
-		case !config.Listenable(a) || config.Loopback(a):
-		case !asks:
-			return fmt.Sprintf("%s is not a loopback address and nobody is authenticated: everyone who reaches it can read and write everything", a)
-		case !c.Public.Enabled():
-			return fmt.Sprintf("%s is not a loopback address and does not speak TLS: tokens pass in the clear, unless something in front does (QUOIT_GATEWAY_TLS_CERT_FILE)", a)
-		}
+	certificate := "QUOIT_GATEWAY_TLS_CERT_FILE"
+	if c.Public.Enabled() {
+		certificate = ""
 	}
-	return ""
+	return cmp.Or(config.Exposed(c.Addr, asks, certificate), config.Exposed(c.RedisAddr, asks, certificate))
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/quoitdb/quoit/client"
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/tlsconf"
 )
 
@@ -20,8 +21,9 @@ func (g *Gateway) openTLS(s *Seams) (err error) {
 	}
 	var dial *tlsconf.Client
 	if g.config.TLS.Enabled() {
+		o.Fits = auth.Fits(auth.RoleGateway, "", g.config.TLS.Members())
 		if dial, err = tlsconf.NewClient(g.config.TLS, o); err != nil {
-			return err
+			return fmt.Errorf("TLS: %w", err)
 		}
 		g.source.dialer = func(ctx context.Context, address string) (client.Conn, error) {
 			return g.config.only.reach(ctx, dial, address)

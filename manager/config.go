@@ -90,3 +90,12 @@ func (c *Config) Validate() error {
 	wrong(c.Poll < 10*time.Millisecond, "Poll", "10ms or more, such as 1s")
 	return errors.Join(errs...)
 }
+
+// exposed is for the log line about a manager that everyone can reach.
+func (c *Config) exposed() string {
+	certificate := "QUOIT_TLS_CERT_FILE"
+	if c.TLS.Enabled() {
+		certificate = ""
+	}
+	return config.Exposed(c.Addr, c.Auth.On(), certificate)
+}

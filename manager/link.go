@@ -101,7 +101,7 @@ func (l *link) hangUp() {
 func (l *link) deliver(ctx context.Context) error {
 	counter, moves := l.wanted()
 	if l.conn == nil {
-		c, err := peer.Dial(ctx, l.m.dial, l.address, linkTimeout)
+		c, err := peer.Dial(ctx, l.m.trust.Dial, l.address, linkTimeout)
 		if err != nil {
 			return err
 		}

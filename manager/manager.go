@@ -46,8 +46,7 @@ type Manager struct {
 	store  *cluster.Store
 	nodes  *registry
 	guard  *auth.Guard
-	trust  trust
-	dial   peer.Dialer // to nodes
+	trust  *auth.Trust
 
 	distrusted atomic.Uint64 // connections that were not believed
 	distrust   seldom.Line
@@ -81,7 +80,7 @@ func Run(ctx context.Context, c Config, s Seams) (err error) {
 		return err
 	}
 	m := newManager(c, s)
-	if err := errors.Join(m.openKeys(), m.openTLS()); err != nil {
+	if err := m.openTrust(); err != nil {
 		return err
 	}
 	// A port in use is the likeliest mistake: it is found before anything is written.
@@ -89,7 +88,7 @@ func Run(ctx context.Context, c Config, s Seams) (err error) {
 	if err != nil {
 		return err
 	}
-	listener = m.trust.listener(listener)
+	listener = m.trust.Listener(listener)
 	defer func() { _ = listener.Close() }() // most often the second time
 	b, err := m.openBucket(ctx)
 	if err != nil {
@@ -125,22 +124,20 @@ func newManager(c Config, s Seams) *Manager {
 		updates: make(chan *update),
 		read:    newBell(), plan: newBell(), doors: newBell(),
 	}
-	m.guard = auth.NewGuard("manager", nil, m.log)
+	m.guard, m.trust = auth.NewGuard("manager", nil, m.log), &auth.Trust{} // before openTrust: nobody is asked
 	m.known.Store(newPicture(cluster.Document{}))
 	return m
 }
 
-// openKeys loads the keys that tokens are verified with, if authentication is on.
-func (m *Manager) openKeys() error {
-	if !m.config.Auth.On() {
-		return nil
-	}
-	keys, err := auth.LoadKeys(m.config.Auth.TokenKeysFile)
-	if err != nil {
-		return fmt.Errorf("QUOIT_TOKEN_KEYS_FILE: %w", err)
-	}
+// openTrust loads what tokens and members are believed by.
+func (m *Manager) openTrust() error {
+	keys, wrongKeys := m.config.Auth.LoadKeys()
 	m.guard = auth.NewGuard("manager", keys, m.log)
-	return nil
+	var wrongTLS error
+	m.trust, wrongTLS = auth.NewTrust(&m.config.Auth, m.config.TLS, auth.TrustOptions{
+		Role: auth.RoleManager, Name: memberName, Dial: m.seams.Dial, Logger: m.log,
+	})
+	return errors.Join(wrongKeys, wrongTLS)
 }
 
 func listen(l net.Listener, addr string) (net.Listener, error) {
@@ -234,6 +231,9 @@ func (m *Manager) serve(ctx context.Context, l net.Listener) error {
 	var parts sync.WaitGroup
 	for _, part := range []func(context.Context){m.runUpdates, m.follow, m.admit, m.reconcile, m.guard.Follow} {
 		parts.Go(func() { part(ctx) })
+	}
+	if text := m.config.exposed(); text != "" {
+		m.log.Warn(text)
 	}
 	m.log.Info("manager is ready", "address", l.Addr().String(), "cluster", m.document().Cluster)
 	if m.seams.Ready != nil {

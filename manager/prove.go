@@ -3,7 +3,6 @@ package manager
 import (
 	"context"
 	"fmt"
-	"net"
 
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/cluster"
@@ -14,41 +13,6 @@ import (
 // memberName is what the manager calls itself where it proves who it is.
 const memberName = "manager"
 
-// trust is how the manager's connections are made safe, those that come and those that go
-// out: TLS, and the proofs of members.
-type trust struct {
-	server  *tlsconf.Server // nil: no TLS
-	members *auth.Members   // nil: authentication is off
-}
-
-// openTLS reads the files that the settings name, and makes the dialer of nodes.
-func (m *Manager) openTLS() (err error) {
-	m.trust.members = auth.NewMembers(&m.config.Auth, m.config.TLS.Members())
-	o := auth.MemberOptions{
-		Dial: m.seams.Dial, Certificates: m.config.TLS.Members(),
-		Secret: m.config.Auth.ClusterSecret.Reveal(), Role: auth.RoleManager, Name: memberName,
-	}
-	if m.config.TLS.Enabled() {
-		files := tlsconf.Options{Logger: m.log}
-		if m.trust.server, err = tlsconf.NewServer(m.config.TLS, files); err != nil {
-			return fmt.Errorf("TLS: %w", err)
-		}
-		if o.TLS, err = tlsconf.NewClient(m.config.TLS, files); err != nil {
-			return fmt.Errorf("TLS: %w", err)
-		}
-	}
-	m.dial = auth.MemberDialer(o)
-	return nil
-}
-
-// listener is where members, tools and clients connect: over TLS if there is any.
-func (t *trust) listener(l net.Listener) net.Listener {
-	if t.server == nil {
-		return l
-	}
-	return t.server.Listener(l)
-}
-
 // greet makes the handshake of a new connection, where there is TLS, and finds out whose
 // certificate it has shown. It says whether the connection stays.
 func (c *conn) greet(ctx context.Context) bool {
@@ -56,7 +20,7 @@ func (c *conn) greet(ctx context.Context) bool {
 		c.distrust("a TLS handshake failed", err)
 		return false
 	}
-	p, err := c.m.trust.members.Certified(c.nc)
+	p, err := c.m.trust.Certified(c.nc)
 	if err != nil {
 		c.distrust("closed a connection for its certificate", err)
 		return false
@@ -79,7 +43,7 @@ func (c *conn) challenge(args [][]byte) error {
 	if err != nil {
 		return err
 	}
-	if c.claim, err = c.m.trust.members.Challenge(c.nc, c.claim, msg); err != nil {
+	if c.claim, err = c.m.trust.Challenge(c.nc, c.claim, msg); err != nil {
 		return c.unbelieved(err)
 	}
 	c.out = protocol.AppendProof(c.out, c.claim.Nonce())

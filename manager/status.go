@@ -174,7 +174,7 @@ func (m *Manager) writeMetrics(w io.Writer) {
 	fmt.Fprintf(w, "quoit_cluster_epoch %d\nquoit_cluster_document_counter %d\nquoit_cluster_document_readable %d\nquoit_cluster_moves %d\n",
 		s.Epoch, s.Counter, number(s.Trouble == ""), len(s.Moves))
 	m.guard.WriteMetrics(w)
-	m.trust.server.WriteMetrics(w)
+	m.trust.TLS().WriteMetrics(w)
 	fmt.Fprintf(w, "quoit_manager_connections_cut_total{why=\"no_member\"} %d\n", m.distrusted.Load())
 	fmt.Fprintf(w, "quoit_manager_connections_cut_total{why=\"panic\"} %d\n", m.panics.Load())
 	for _, n := range s.Nodes {

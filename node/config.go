@@ -207,6 +207,15 @@ func (c *Config) adminHosts() []string {
 // or it was told that nobody needs to.
 func (c *Config) open() bool { return c.Open || c.Auth.On() }
 
+// exposed is for the log line about a node that everyone can reach.
+func (c *Config) exposed() string {
+	certificate := "QUOIT_TLS_CERT_FILE"
+	if c.TLS.Enabled() {
+		certificate = ""
+	}
+	return config.Exposed(c.Addr, c.Auth.On(), certificate)
+}
+
 // limits is what the parser and the commands are held to.
 func (c *Config) limits() protocol.Limits {
 	l := protocol.DefaultLimits()

@@ -102,11 +102,11 @@ func startSolo(t testing.TB, o soloOptions) *solo {
 	}
 	s := &solo{t: t, disk: vfs.NewMem(), members: &fakeMembers{m: o.mover}, logs: &syncBuffer{}}
 	n := newNode(c, Seams{FS: s.disk, Now: o.clock, Logger: slog.New(slog.NewTextHandler(s.logs, nil)), Version: "test"})
-	n.keys = o.keys
-	if err := n.openTLS(); err != nil {
+	if err := n.openTrust(soloAddress); err != nil {
 		t.Fatal(err)
 	}
-	s.server = n.newServer(n.trust.listener(o.listener))
+	n.keys = o.keys
+	s.server = n.newServer(n.trust.Listener(o.listener))
 	s.server.members = s.members
 	s.server.about.address = soloAddress
 	s.server.fail = func(err error) { t.Log("server failed: ", err) }

@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/auth"
+	"github.com/quoitdb/quoit/internal/config"
+	"github.com/quoitdb/quoit/internal/tlsconf"
+	"github.com/quoitdb/quoit/internal/tlsconf/tlstest"
 	"github.com/quoitdb/quoit/internal/vfs"
 )
 
@@ -97,4 +102,52 @@ func TestTheDataFolderIsPrivate(t *testing.T) {
 	if err != nil || seen < 8 {
 		t.Errorf("%d files and folders, %v", seen, err)
 	}
+}
+
+// TestAWrongSettingLeavesNothingBehind: what a node can be refused for by its settings alone
+// is found before its data folder is made.
+func TestAWrongSettingLeavesNothingBehind(t *testing.T) {
+	secret := config.NewSecret(strings.Repeat("s", auth.MinClusterSecret))
+	missing := filepath.Join(t.TempDir(), "missing")
+	for name, c := range map[string]struct {
+		change func(*Config, *Seams)
+		want   string
+	}{
+		"keys":        {func(c *Config, _ *Seams) { c.Auth = auth.Config{ClusterSecret: secret, TokenKeysFile: missing} }, "QUOIT_TOKEN_KEYS_FILE"},
+		"no keys":     {func(c *Config, _ *Seams) { c.Auth.ClusterSecret = secret }, "QUOIT_TOKEN_KEYS_FILE"},
+		"certificate": {func(c *Config, _ *Seams) { c.TLS = tlsconf.Config{TLSCert: missing, TLSKey: missing} }, missing},
+		"somebody else's certificate": {func(c *Config, _ *Seams) {
+			c.Auth = auth.Config{ClusterSecret: secret, TokenKeysFile: missing}
+			c.TLS = tlstest.NewAuthority(t).Config(true, tlstest.Role("quoit://gateway"))
+		}, "--role node"},
+		"bucket":     {func(c *Config, s *Seams) { s.Bucket, c.Bucket = nil, "ftp://x" }, "QUOIT_BUCKET"},
+		"advertised": {func(_ *Config, s *Seams) { s.Listener = everywhere(t) }, "QUOIT_NODE_ADVERTISE"},
+		"gateway": {func(c *Config, s *Seams) {
+			c.GatewayAddr = "127.0.0.1:0"
+			s.NewGateway = func(context.Context, GatewayHost) (Gateway, error) { return nil, errors.New("no certificate") }
+		}, "no certificate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data := filepath.Join(t.TempDir(), "data")
+			_, err := newTestCluster(t).start(func(cfg *Config, s *Seams) {
+				cfg.DataDir, s.FS = data, vfs.OS()
+				c.change(cfg, s)
+			})
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			if _, err := os.Stat(data); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the data folder: %v", err)
+			}
+		})
+	}
+}
+
+func everywhere(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }

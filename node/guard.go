@@ -2,7 +2,6 @@ package node
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/inbox"
@@ -18,19 +17,6 @@ const strangerReplies = 2 << 10
 
 // errUnproved ends a connection that has not authenticated in time.
 var errUnproved = errors.New("node: nothing was proved in time")
-
-// openKeys loads the keys that tokens are verified with, if authentication is on.
-func (n *Node) openKeys() error {
-	if !n.config.Auth.On() {
-		return nil
-	}
-	keys, err := auth.LoadKeys(n.config.Auth.TokenKeysFile)
-	if err != nil {
-		return fmt.Errorf("QUOIT_TOKEN_KEYS_FILE: %w", err)
-	}
-	n.keys = keys
-	return nil
-}
 
 // arrive makes a new connection a stranger's, unless authentication is off.
 func (c *conn) arrive() {

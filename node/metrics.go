@@ -30,7 +30,7 @@ func (n *Node) writeMetrics(w io.Writer) {
 		}
 	}
 	n.stats.write(w)
-	n.trust.server.WriteMetrics(w)
+	n.trust.TLS().WriteMetrics(w)
 	n.server.guard.WriteMetrics(w)
 	v := n.state.view()
 	metrics.WriteGaugeUint64(w, "quoit_node_epoch", uint64(v.topology.Epoch))

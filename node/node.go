@@ -67,8 +67,7 @@ type Node struct {
 	admin     *admin.Server // nil when there is none
 	gateway   Gateway       // nil when there is none
 	keys      *auth.Keys    // nil: authentication is off
-	trust     trust
-	dial      peer.Dialer // to members
+	trust     *auth.Trust
 	endpoints []ring.Endpoint
 	folder    *folder
 	bucket    bucket.Bucket
@@ -125,7 +124,7 @@ func Run(ctx context.Context, c Config, s Seams) error {
 	return err
 }
 
-// Start checks the settings, locks the data folder, opens the listeners and
+// Start checks the settings, opens the listeners, locks the data folder and
 // returns; what is slow (reading the log, joining the cluster) goes on behind it.
 // The error says what is wrong and what would be right. ctx bounds the start only;
 // Shutdown ends the node.
@@ -136,6 +135,9 @@ func Start(ctx context.Context, c Config, s Seams) (*Node, error) {
 	n := newNode(c, s)
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.release(ctx))
+	}
+	if text := c.exposed(); text != "" {
+		n.log.Warn(text)
 	}
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	n.life.cancel = cancel
@@ -181,35 +183,17 @@ func newNode(c Config, s Seams) *Node {
 	return n
 }
 
-// open takes everything that can be refused at once: folder, identity, bucket,
-// listeners.
-func (n *Node) open(ctx context.Context) (err error) {
-	listener := n.seams.Listener
-	if listener == nil {
-		if listener, err = net.Listen("tcp", n.config.Addr); err != nil {
-			return fmt.Errorf("listen (QUOIT_NODE_ADDR): %w", err)
-		}
-	}
-	if err := errors.Join(n.openKeys(), n.openTLS()); err != nil {
-		_ = listener.Close()
-		return err
-	}
-	n.server = n.newServer(n.trust.listener(listener))
-	address, err := n.config.address(listener.Addr())
+// open takes everything that can be refused at once: listeners, credentials, bucket,
+// folder, identity. Nothing is written where a setting is wrong.
+func (n *Node) open(ctx context.Context) error {
+	address, err := n.listen()
 	if err != nil {
-		return err
-	}
-	if n.folder, err = openFolder(n.seams.FS, n.config.DataDir); err != nil {
-		return err
-	}
-	if n.identity, err = n.folder.identify(address); err != nil {
 		return err
 	}
 	n.log = n.log.With("node", address)
 	n.server.log = n.log
 	n.server.about.address = address
-	n.dial = n.memberDialer(address)
-	n.link.dial = n.dial
+	n.link.dial = n.trust.Dial
 	if n.bucket = n.seams.Bucket; n.bucket == nil {
 		if n.bucket, err = bucket.Open(ctx, n.config.Bucket); err != nil {
 			return fmt.Errorf("QUOIT_BUCKET: %w", err)
@@ -219,7 +203,43 @@ func (n *Node) open(ctx context.Context) (err error) {
 	if err := n.openGateway(ctx); err != nil {
 		return err
 	}
+	if n.folder, err = openFolder(n.seams.FS, n.config.DataDir); err != nil {
+		return err
+	}
+	if n.identity, err = n.folder.identify(address); err != nil {
+		return err
+	}
 	return n.openAdmin() // shows figures of all of them
+}
+
+// listen opens the listener, with what it takes to believe who connects, and says under
+// which address others know the node.
+func (n *Node) listen() (address string, err error) {
+	listener := n.seams.Listener
+	if listener == nil {
+		if listener, err = net.Listen("tcp", n.config.Addr); err != nil {
+			return "", fmt.Errorf("listen (QUOIT_NODE_ADDR): %w", err)
+		}
+	}
+	if address, err = n.config.address(listener.Addr()); err == nil {
+		var wrongKeys error
+		n.keys, wrongKeys = n.config.Auth.LoadKeys()
+		err = errors.Join(wrongKeys, n.openTrust(address))
+	}
+	if err != nil {
+		_ = listener.Close()
+		return "", err
+	}
+	n.server = n.newServer(n.trust.Listener(listener))
+	return address, nil
+}
+
+// openTrust loads what members are believed by, for the node of this address.
+func (n *Node) openTrust(address string) (err error) {
+	n.trust, err = auth.NewTrust(&n.config.Auth, n.config.TLS, auth.TrustOptions{
+		Role: auth.RoleNode, Name: address, Dial: n.seams.Dial, Logger: n.log, Now: n.seams.Now,
+	})
+	return err
 }
 
 func (n *Node) openAdmin() (err error) {
@@ -243,7 +263,7 @@ func (n *Node) newServer(l net.Listener) *server {
 			version: n.seams.Version, manager: n.config.ManagerAddr, started: n.seams.Now(),
 			fsync: n.config.Log.Fsync, process: cmp.Or(n.seams.Process, os.Getpid()), instance: strings.ToLower(rand.Text()),
 		},
-		guard: auth.NewGuard("node", n.keys, n.log), proofs: n.trust.members,
+		guard: auth.NewGuard("node", n.keys, n.log), trust: n.trust,
 		fail: n.fail, listener: l, stopping: make(chan struct{}), roster: roster{conns: make(map[uint64]*conn), from: places.Count{Most: n.config.Limits.PerAddress}, strange: places.Count{Most: places.Strangers(n.config.Limits.Connections)}},
 	}
 }
@@ -299,7 +319,7 @@ func (n *Node) prepareToFollow(b *beginning) error {
 		wake: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	m, err := n.seams.NewMover(Host{
-		Address: n.identity.Address, Engine: n.store.engine, Log: n.store.log, Dial: n.dial, Manager: n.config.ManagerAddr,
+		Address: n.identity.Address, Engine: n.store.engine, Log: n.store.log, Dial: n.trust.Dial, Manager: n.config.ManagerAddr,
 		Refresh: f.refresh, Update: f.update, Points: n.seams.Points, Logger: n.log,
 	})
 	if err != nil {

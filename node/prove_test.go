@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/auth"
+	"github.com/quoitdb/quoit/internal/config"
 	"github.com/quoitdb/quoit/internal/peer"
 	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/internal/tlsconf/tlstest"
@@ -350,8 +351,11 @@ func TestSomebodyElseAtTheNodesAddress(t *testing.T) {
 			_ = nc.Close()
 		}
 	}()
-	n := &Node{identity: identity{Address: l.Addr().String()}}
-	n.dial = auth.MemberDialer(auth.MemberOptions{Secret: clusterSecret, Role: auth.RoleNode, Name: n.identity.Address})
+	n := newNode(DefaultConfig(), Seams{})
+	n.config.Auth.ClusterSecret, n.identity.Address = config.NewSecret(clusterSecret), l.Addr().String()
+	if err := n.openTrust(n.identity.Address); err != nil {
+		t.Fatal(err)
+	}
 	var occupied *occupiedError
 	if err := n.alone(t.Context()); !errors.As(err, &occupied) || !errors.Is(occupied.err, auth.ErrProof) {
 		t.Errorf("it says %v", err)

@@ -127,7 +127,7 @@ func holdsData(d cluster.Document, address string) (bool, error) {
 // alone makes sure that no other process answers under this node's address: an
 // empty folder must not push aside one that is well.
 func (n *Node) alone(ctx context.Context) error {
-	conn, err := peer.Dial(ctx, n.dial, n.identity.Address, linkTimeout)
+	conn, err := peer.Dial(ctx, n.trust.Dial, n.identity.Address, linkTimeout)
 	if errors.Is(err, auth.ErrProof) { // it may have another secret, and the node's data
 		return &occupiedError{n.identity.Address, err}
 	}

@@ -29,7 +29,7 @@ type server struct {
 	watches    atomic.Int64
 	budget     inbox.Budget
 	guard      *auth.Guard
-	proofs     *auth.Members // nil: authentication is off
+	trust      *auth.Trust
 	distrusted seldom.Line
 	clock      *clock
 	state      *state

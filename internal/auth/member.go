@@ -200,7 +200,19 @@ const scheme = "quoit"
 
 // principalOf is whom a certificate names, that has been verified.
 func principalOf(cert *x509.Certificate) (*Principal, error) {
-	var found *Principal
+	p, err := named(cert)
+	if err == nil && p == nil {
+		err = errors.New("names no role: want a URI such as quoit://node or quoit://manager among its subject alternative names")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: the certificate %w", ErrProof, err)
+	}
+	return p, nil
+}
+
+// named is whom a certificate names, nil for nobody. What is wrong with it is said in words
+// that follow "the certificate".
+func named(cert *x509.Certificate) (found *Principal, err error) {
 	for _, u := range cert.URIs {
 		if u.Scheme != scheme {
 			continue
@@ -208,15 +220,12 @@ func principalOf(cert *x509.Certificate) (*Principal, error) {
 		role, known := ParseRole(u.Host)
 		name := strings.TrimPrefix(u.Path, "/")
 		if !known || name != "" && role != RoleNode || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
-			return nil, fmt.Errorf("%w: the certificate names %q: want quoit://node, quoit://node/HOST:PORT, quoit://manager, quoit://gateway or quoit://operator", ErrProof, u.String())
+			return nil, fmt.Errorf("names %q: want quoit://node, quoit://node/HOST:PORT, quoit://manager, quoit://gateway or quoit://operator", u.String())
 		}
 		if found != nil {
-			return nil, fmt.Errorf("%w: the certificate names more than one role", ErrProof)
+			return nil, errors.New("names more than one role")
 		}
 		found = Member(role, name)
-	}
-	if found == nil {
-		return nil, fmt.Errorf("%w: the certificate names no role: want a URI such as quoit://node or quoit://manager among its subject alternative names", ErrProof)
 	}
 	return found, nil
 }

@@ -19,6 +19,18 @@ type Config struct {
 // On says whether authentication is on. Check has passed.
 func (c *Config) On() bool { return c.TokenKeysFile != "" }
 
+// LoadKeys loads the keys that tokens are verified with, nil if authentication is off.
+func (c *Config) LoadKeys() (*Keys, error) {
+	if !c.On() {
+		return nil, nil //nolint:nilnil // a Guard without keys asks nobody
+	}
+	keys, err := LoadKeys(c.TokenKeysFile)
+	if err != nil {
+		return nil, fmt.Errorf("QUOIT_TOKEN_KEYS_FILE: %w", err)
+	}
+	return keys, nil
+}
+
 // Check refuses half a configuration: tokens without a proof for members, or the other way
 // round, and a secret that could be guessed. memberCA says that members prove themselves
 // with certificates.

@@ -29,6 +29,21 @@ func Loopback(addr string) bool {
 	return err == nil && (host == "localhost" || ip != nil && ip.IsLoopback())
 }
 
+// Exposed is what the log is told of a listener that others than this machine reach, ""
+// where there is nothing to tell: asks says that whoever connects is asked for a token, and
+// certificate is the variable that would make it speak TLS, "" if it does.
+func Exposed(addr string, asks bool, certificate string) string {
+	switch {
+	case !Listenable(addr) || Loopback(addr):
+		return ""
+	case !asks:
+		return addr + " is not a loopback address and nobody is authenticated: everyone who reaches it can read and write everything (QUOIT_ALLOW_UNAUTHENTICATED)"
+	case certificate != "":
+		return addr + " is not a loopback address and does not speak TLS: tokens pass in the clear, unless something in front does (" + certificate + ")"
+	}
+	return ""
+}
+
 // AdminAddr is where a server's admin listener goes: where its setting says, on
 // loopback with the port one hundred above addr if that is empty, and nowhere, which
 // is "", if it is Off. Where addr has no port of its own, or none one hundred above,

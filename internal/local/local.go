@@ -29,6 +29,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/freeport"
 	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/manager"
@@ -90,6 +91,9 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err // what waits below may find that all is there already
 	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	lock, err := lockFolder(o.Dir)
 	if err != nil {
 		return nil, err
@@ -99,6 +103,17 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		return nil, errors.Join(err, c.Close(context.WithoutCancel(ctx)))
 	}
 	return c, nil
+}
+
+// check reads the files that the settings name, so that a folder is made only where they
+// are right. The servers share them.
+func (o *Options) check() error {
+	if o.Manager == nil {
+		return nil
+	}
+	_, wrongKeys := o.Manager.Auth.LoadKeys()
+	_, wrongTLS := auth.NewTrust(&o.Manager.Auth, o.Manager.TLS, auth.TrustOptions{Role: auth.RoleManager})
+	return errors.Join(wrongKeys, wrongTLS)
 }
 
 // lockFolder makes the folder, and makes sure that nobody else works in it: two

@@ -17,6 +17,9 @@ import (
 type Options struct {
 	Logger *slog.Logger     // instead of none
 	Now    func() time.Time // instead of time.Now
+	// Fits says what makes a certificate one that must not be shown, in words that follow
+	// "the certificate in FILE"; nil finds nothing.
+	Fits func(*x509.Certificate) error
 }
 
 // Figures are for metrics.
@@ -73,6 +76,9 @@ func newWatched(list []source, o Options) *watched {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Fits == nil {
+		o.Fits = func(*x509.Certificate) error { return nil }
 	}
 	w := &watched{o: o}
 	for _, s := range list {
@@ -180,6 +186,9 @@ func (w *watched) readPair() (*tls.Certificate, error) {
 		return nil, fmt.Errorf("the certificate in %s is valid from %s on only: wait, or set this machine's clock", file, day(leaf.NotBefore))
 	case len(leaf.DNSNames)+len(leaf.IPAddresses) == 0:
 		return nil, fmt.Errorf("the certificate in %s names no host: want the host that others dial as a subject alternative name", file)
+	}
+	if err := w.o.Fits(pair.Leaf); err != nil {
+		return nil, fmt.Errorf("the certificate in %s %w", file, err)
 	}
 	return &pair, nil
 }
