@@ -61,7 +61,7 @@ func (c *Client) bootstrap(ctx context.Context) error {
 			return nil
 		}
 		var foreign *protocol.Error
-		if errors.Is(err, ErrUnauthenticated) || errors.As(err, &foreign) {
+		if errors.Is(err, ErrUnauthenticated) || errors.As(err, &foreign) || distrusts(err) {
 			return err // asking again changes nothing
 		}
 		t.tries++

@@ -21,7 +21,8 @@ func nativeDialer() Dialer {
 
 // WithTLS has connections encrypted, in the place of plain TCP or of what WithDialer
 // gives: TLS 1.3, unless config names another version. Where config has no ServerName
-// the certificate of a node has to be for the host that is dialled.
+// the certificate of a node has to be for the host that is dialled. One that is not
+// believed ends a call, or a watch, at once, with a *tls.CertificateVerificationError.
 func WithTLS(config *tls.Config) Option {
 	config = config.Clone()
 	if config.MinVersion == 0 {
@@ -31,6 +32,13 @@ func WithTLS(config *tls.Config) Option {
 	return WithDialer(func(ctx context.Context, address string) (Conn, error) {
 		return d.DialContext(ctx, "tcp", address)
 	})
+}
+
+// distrusts says whether a node was reached whose certificate is not believed. Trying again
+// does not help: somebody has to replace it, or to say whom to believe.
+func distrusts(err error) bool {
+	var bad *tls.CertificateVerificationError
+	return errors.As(err, &bad)
 }
 
 // TokenFile is a source for WithToken: the first line of a file, read anew each time,

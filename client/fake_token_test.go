@@ -46,7 +46,7 @@ func (n *FakeNode) authenticated(conn net.Conn, name string, args [][]byte) (rep
 	defer n.cluster.mu.Unlock()
 	tokens := n.cluster.tokens
 	if name == "AUTH" && tokens == nil {
-		return protocol.AppendErrorCode(nil, protocol.ERR, "AUTH: this node has no password; connect without one"), true
+		return protocol.AppendError(nil, protocol.AsksNobody("node")), true
 	}
 	if name == "AUTH" {
 		if _, known := tokens[string(args[1])]; !known {

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -94,5 +95,51 @@ func TestATokenFileIsReadEachTime(t *testing.T) {
 	_, err := source(t.Context())
 	if err == nil || strings.Contains(err.Error(), secret) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestACertificateThatIsNotBelievedIsToldAtOnce: whoever opens a client, calls or watches
+// learns that the node's certificate is no good, instead of waiting until its time is over.
+func TestACertificateThatIsNotBelievedIsToldAtOnce(t *testing.T) {
+	cert, pool := certificate(t, "127.0.0.1")
+	_, others := certificate(t, "127.0.0.1")
+	_, addresses := overListeners(t, 1, func(l net.Listener) net.Listener {
+		return tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13})
+	})
+	patient := WithRetryBudget(time.Hour) // the test would end before that
+	told := func(what string, err error) {
+		t.Helper()
+		var bad *tls.CertificateVerificationError
+		if !errors.As(err, &bad) || !strings.Contains(err.Error(), addresses[0]) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for what, config := range map[string]*tls.Config{
+		"an authority that is not known": {RootCAs: others},
+		"a certificate that has expired": {RootCAs: pool, Time: func() time.Time { return time.Now().Add(48 * time.Hour) }},
+		"a certificate of another host":  {RootCAs: pool, ServerName: "elsewhere"},
+	} {
+		_, err := Open(t.Context(), addresses, WithTLS(config), patient)
+		told(what, err)
+	}
+
+	var late atomic.Bool // the certificate has expired while the client was there
+	c, err := Open(t.Context(), addresses, patient, WithTLS(&tls.Config{RootCAs: pool, Time: func() time.Time {
+		if late.Load() {
+			return time.Now().Add(48 * time.Hour)
+		}
+		return time.Now()
+	}}))
+	must(t, err)
+	defer c.Close()
+	late.Store(true)
+	for _, n := range c.everyNode() {
+		for _, l := range n.links() {
+			l.fail(errors.New("the network"))
+		}
+	}
+	told("a call", c.Put(t.Context(), "a", []byte("b")))
+	for _, err := range c.Watch(t.Context(), "", WatchOptions{}) {
+		told("a watch", err)
 	}
 }

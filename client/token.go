@@ -74,8 +74,8 @@ func (n *node) authenticate(ctx context.Context, stream Conn, token string) erro
 		return nil
 	}
 	refusal := r.Err()
-	if refusal.Code == protocol.ERR {
-		return nil // nobody is authenticated there, or it will say more at the first request
+	if refusal.AsksNobody() {
+		return nil
 	}
 	if strings.Contains(refusal.Message, token) {
 		refusal.Message = "the token is not taken (the reason that was given repeats it)"

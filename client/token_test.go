@@ -461,6 +461,8 @@ func TestAnAnswerToTheTokenThatIsNone(t *testing.T) {
 		"nonsense":   "HTTP/1.1 400 Bad Request\r\n\r\n",
 		"very long":  "+" + strings.Repeat("x", 2*authReply) + "\r\n",
 		"half of it": "+O",
+		// Only the very answer of a server that asks nobody goes on without the token.
+		"another error": "-ERR unknown command AUTH\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			inCluster(t, 1, func(t *testing.T, _ context.Context, f *FakeCluster) {

@@ -114,10 +114,13 @@ func (c *Client) try(ctx context.Context, q *query, n *node, fresh uint64) (outc
 var errNoOwner = errors.New("client: no node owns the key")
 
 // notSent is the outcome of a call that found no connection: a node that does not
-// take the token will not take it the next time, unless it says so.
+// take the token will not take it the next time, unless it says so, and one that is not
+// believed will not be.
 func notSent(err error) outcome {
 	var refusal *ServerError
 	switch {
+	case distrusts(err):
+		return answered
 	case !errors.As(err, &refusal):
 		return unsent
 	case refusal.Code.Retryable():

@@ -229,7 +229,7 @@ func (w *watcher) lost(s *source, err error) (more bool, fatal error) {
 		pauses = refusedPause
 	case expired: // the next connection has a new token
 		s.renewed = true
-	case errors.As(err, &server):
+	case errors.As(err, &server), distrusts(err):
 		return false, err
 	case errors.As(err, &offence):
 		if s.offences++; s.offences == maxOffences {

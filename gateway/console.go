@@ -361,8 +361,8 @@ func (m *managerLink) connect(ctx context.Context, token []byte) error {
 	}
 	_, err = conn.DoStrings(protocol.CmdAuth.String(), string(token))
 	var refusal *protocol.Error
-	if errors.As(err, &refusal) && refusal.Code == protocol.ERR {
-		return nil // a manager that asks nobody for a token
+	if errors.As(err, &refusal) && refusal.AsksNobody() {
+		return nil
 	}
 	if err != nil {
 		m.hangUp()

@@ -76,16 +76,10 @@ func (v *visitor) ping(args [][]byte) error {
 	return nil
 }
 
-// noPassword is the answer to a password where none is asked for: a client that
-// was given one believes that it is needed, and should learn that it is not.
-func noPassword() error {
-	return &protocol.Error{Code: protocol.ERR, Message: "AUTH: this gateway has no password; connect without one"}
-}
-
 // prove takes a token. Where it is not good the connection ends, when that has been told.
 func (v *visitor) prove(token []byte) error {
 	if !v.gw.asks() {
-		return noPassword()
+		return protocol.AsksNobody("gateway")
 	}
 	who, refusal := v.check(token, v.nc.RemoteAddr().String())
 	if refusal != nil {

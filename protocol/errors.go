@@ -50,6 +50,21 @@ func (e *Error) Error() string {
 	return string(e.Code) + " " + e.Message
 }
 
+// noPassword ends the reply of AsksNobody.
+const noPassword = " has no password; connect without one"
+
+// AsksNobody is the reply to a token where nobody is asked for one: a client that was given
+// one believes that it is needed, and should learn that it is not. what is the server, for
+// people: node, manager, gateway.
+func AsksNobody(what string) *Error {
+	return &Error{Code: ERR, Message: "AUTH: this " + what + noPassword}
+}
+
+// AsksNobody says whether that is what a server has answered, and nothing else.
+func (e *Error) AsksNobody() bool {
+	return e.Code == ERR && strings.HasSuffix(e.Message, noPassword)
+}
+
 // Moved is the reply that sends a client to the owner of a key. The epoch is
 // that of the topology in which addr owns it.
 func Moved(epoch uint64, addr string) *Error {

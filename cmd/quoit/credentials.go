@@ -102,7 +102,7 @@ func show(ctx context.Context, nc net.Conn, token string) error {
 	c := peer.New(nc, time.Minute)
 	_, err := c.DoStrings(protocol.CmdAuth.String(), token)
 	var refused *protocol.Error
-	if errors.As(err, &refused) && refused.Code == protocol.ERR {
+	if errors.As(err, &refused) && refused.AsksNobody() {
 		err = nil
 	}
 	if err != nil {

@@ -87,7 +87,7 @@ func TestTheManagerIsShownTheTokenFirst(t *testing.T) {
 	}{
 		"from the environment": {[]string{"+OK", "+OK"}, nil, "from-the-environment", "AUTH from-the-environment, CLUSTER PAUSE", "no further move", 0},
 		"from a file":          {[]string{"+OK", "+OK"}, []string{"--token-file", file}, "from-the-environment", "AUTH from-a-file, CLUSTER PAUSE", "no further move", 0},
-		"nobody asks for one":  {[]string{"-ERR AUTH: this manager has no password", "+OK"}, nil, "x", "AUTH x, CLUSTER PAUSE", "no further move", 0},
+		"nobody asks for one":  {[]string{"-ERR AUTH: this manager has no password; connect without one", "+OK"}, nil, "x", "AUTH x, CLUSTER PAUSE", "no further move", 0},
 		"it is refused":        {[]string{"-NOAUTH the token is not valid here"}, nil, "x", "AUTH x", "NOAUTH the token is not valid here (quoit token inspect FILE --keys KEYS says what is wrong with one)", exitFailure},
 		"it has expired":       {[]string{"-NOAUTH the token has expired: get a new one"}, nil, "x", "AUTH x", "NOAUTH the token has expired: get a new one\n", exitFailure},
 		"there is none":        {[]string{"-NOAUTH authenticate first"}, nil, "", "CLUSTER PAUSE", "NOAUTH authenticate first (show a token", exitFailure},

@@ -157,9 +157,7 @@ func (c *Guest) OrStranger(now int64, err *protocol.Error) *protocol.Error {
 func (c *Guest) Login(token []byte, now time.Time, from string) *protocol.Error {
 	g := c.guard
 	if g.keys == nil {
-		// A client that was given a token believes that it is needed, and should learn that
-		// it is not.
-		return &protocol.Error{Code: protocol.ERR, Message: "AUTH: this " + g.what + " has no password; connect without one"}
+		return protocol.AsksNobody(g.what)
 	}
 	p, err := g.keys.Authenticate(token, now)
 	if err != nil {
