@@ -22,8 +22,9 @@ type MemberOptions struct {
 	// must have one, too.
 	TLS          *tlsconf.Client
 	Certificates bool
-	Secret       string // "": nothing is proved by a secret
-	Role         Role   // of who dials
+	Secret       string   // "": nothing is proved by a secret
+	secrets      *secrets // whose first is Secret, if it is set
+	Role         Role     // of who dials
 	Name         string
 }
 
@@ -38,6 +39,10 @@ func MemberDialer(o MemberOptions) peer.Dialer {
 		nc, err := o.Dial(ctx, address)
 		if err != nil {
 			return nil, err
+		}
+		o := o // of this connection
+		if o.secrets != nil {
+			o.Secret = o.secrets.first()
 		}
 		proved, err := o.prove(ctx, nc, address)
 		if err != nil {

@@ -77,18 +77,18 @@ func channelOf(nc net.Conn) ([]byte, error) {
 // Members knows how members prove themselves to a server, and proves the server to them.
 // A nil one knows no member. It is safe for concurrent use.
 type Members struct {
-	secret string // "": a certificate is enough
+	secrets *secrets // nil: a certificate is enough
 	// certificates says that a member has a certificate, which says which member it is.
 	certificates bool
 }
 
-// NewMembers returns what the settings ask for; memberCA says that the server's listener
+// newMembers returns what the settings ask for; memberCA says that the server's listener
 // verifies the certificates of members.
-func NewMembers(c *Config, memberCA bool) *Members {
+func newMembers(c *Config, shared *secrets, memberCA bool) *Members {
 	if !c.On() {
 		return nil
 	}
-	return &Members{secret: c.ClusterSecret.Reveal(), certificates: memberCA}
+	return &Members{secrets: shared, certificates: memberCA}
 }
 
 // Certified is who a connection is by its certificate alone, once its handshake is made:
@@ -96,7 +96,7 @@ func NewMembers(c *Config, memberCA bool) *Members {
 // certificate that the members' authority has issued, and that has no role, is an error.
 func (m *Members) Certified(nc net.Conn) (*Principal, error) {
 	p, err := m.certificate(nc)
-	if err != nil || p == nil || m.secret != "" && (p.role == RoleNode || p.role == RoleManager) {
+	if err != nil || p == nil || m.secrets != nil && (p.role == RoleNode || p.role == RoleManager) {
 		return nil, err
 	}
 	return p, nil
@@ -118,9 +118,9 @@ func (m *Members) certificate(nc net.Conn) (*Principal, error) {
 // Claim is one connection's attempt to prove that it is a member. A connection has one.
 type Claim struct {
 	claim
-	m    *Members
-	p    *Principal // whom it is about
-	over bool
+	secrets []string   // that it may be proved by
+	p       *Principal // whom it is about
+	over    bool
 }
 
 var (
@@ -139,7 +139,7 @@ func (m *Members) Challenge(nc net.Conn, earlier *Claim, msg protocol.Challenge)
 		earlier.over = true
 		return nil, errOneClaim
 	}
-	if m == nil || m.secret == "" {
+	if m == nil || m.secrets == nil {
 		return nil, errNoSecret
 	}
 	role, _ := ParseRole(strings.ToLower(string(msg.Role))) // node or manager: it was parsed
@@ -152,8 +152,8 @@ func (m *Members) Challenge(nc net.Conn, earlier *Claim, msg protocol.Challenge)
 		return nil, &protocol.Error{Code: protocol.NOAUTH, Message: err.Error()}
 	}
 	return &Claim{
-		claim: claim{role: role.String(), name: p.name, client: msg.Nonce, server: newNonce(), channel: channel},
-		m:     m, p: p,
+		claim:   claim{role: role.String(), name: p.name, client: msg.Nonce, server: newNonce(), channel: channel},
+		secrets: m.secrets.current(), p: p,
 	}, nil
 }
 
@@ -186,11 +186,13 @@ func (c *Claim) Prove(msg protocol.Prove) ([protocol.ProofSize]byte, *Principal,
 		return proof{}, nil, errOneClaim
 	}
 	c.over = true
-	want := c.mac(c.m.secret, clientLabel)
-	if !hmac.Equal(want[:], msg.MAC[:]) {
-		return proof{}, nil, errProof
+	for _, secret := range c.secrets {
+		want := c.mac(secret, clientLabel)
+		if hmac.Equal(want[:], msg.MAC[:]) {
+			return c.mac(secret, serverLabel), c.p, nil
+		}
 	}
-	return c.mac(c.m.secret, serverLabel), c.p, nil
+	return proof{}, nil, errProof
 }
 
 // scheme is that of the URIs with which a certificate names its role: quoit://manager,

@@ -38,7 +38,7 @@ type server struct {
 func startServer(t *testing.T, c Config, files *tlsconf.Config) *server {
 	t.Helper()
 	c.TokenKeysFile = "keys.json" // authentication is on
-	s := &server{members: NewMembers(&c, files != nil && files.Members())}
+	s := &server{members: newMembers(&c, newSecrets(c.ClusterSecret, nil, nil), files != nil && files.Members())}
 	if files != nil {
 		var err error
 		if s.tls, err = tlsconf.NewServer(*files, tlsconf.Options{}); err != nil {
@@ -394,7 +394,7 @@ func TestAConnectionHasOneChallengeAndOneProof(t *testing.T) {
 
 func TestAServerWithoutASecretProvesNothing(t *testing.T) {
 	for name, c := range map[string]*Config{"authentication is off": {}, "there are only tokens": {TokenKeysFile: "keys.json"}} {
-		m := NewMembers(c, false)
+		m := newMembers(c, newSecrets(c.ClusterSecret, nil, nil), false)
 		if _, err := m.Challenge(nil, nil, protocol.Challenge{Role: []byte("node")}); !refusedProof(err) {
 			t.Errorf("%s: %v", name, err)
 		}

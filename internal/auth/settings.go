@@ -12,7 +12,7 @@ const MinClusterSecret = 32
 
 // Config is the settings of a node and of a manager about who may do what.
 type Config struct {
-	ClusterSecret config.Secret `env:"QUOIT_CLUSTER_SECRET" help:"what nodes and manager prove to each other; at least 32 bytes, the same for all" want:"at least 32 bytes, as openssl rand -base64 32 makes them"`
+	ClusterSecret config.Secret `env:"QUOIT_CLUSTER_SECRET" help:"what nodes and manager prove to each other; at least 32 bytes, the same for all; several, one a line, are all taken, and the first is shown" want:"at least 32 bytes, as openssl rand -base64 32 makes them"`
 	TokenKeysFile string        `env:"QUOIT_TOKEN_KEYS_FILE" help:"JSON Web Key Set that tokens are verified with; looked at again when it changes" want:"a file as quoit token key or quoit token public makes it"`
 }
 
@@ -36,10 +36,7 @@ func (c *Config) LoadKeys() (*Keys, error) {
 // with certificates.
 func (c *Config) Check(memberCA bool) error {
 	secret := c.ClusterSecret.IsSet()
-	var errs []error
-	if secret && len(c.ClusterSecret.Reveal()) < MinClusterSecret {
-		errs = append(errs, config.Wrong(c, "ClusterSecret", "at least 32 bytes, as openssl rand -base64 32 makes them"))
-	}
+	errs := []error{c.wrongSecret()}
 	if c.On() && !secret && !memberCA {
 		errs = append(errs, errors.New("QUOIT_TOKEN_KEYS_FILE is set and QUOIT_CLUSTER_SECRET is not: members could not prove themselves; set QUOIT_CLUSTER_SECRET_FILE to a file with 32 random bytes or more (openssl rand -base64 32), or QUOIT_TLS_MEMBER_CA_FILE"))
 	}

@@ -34,7 +34,8 @@ type TrustOptions struct {
 
 // NewTrust reads the files that the settings name, which have been validated.
 func NewTrust(c *Config, t tlsconf.Config, o TrustOptions) (*Trust, error) {
-	out := &Trust{Members: NewMembers(c, t.Members())}
+	shared := newSecrets(c.ClusterSecret, o.Logger, o.Now)
+	out := &Trust{Members: newMembers(c, shared, t.Members())}
 	if t.Enabled() {
 		files := tlsconf.Options{Logger: o.Logger, Now: o.Now, Fits: Fits(o.Role, o.Name, t.Members())}
 		var err error
@@ -47,7 +48,7 @@ func NewTrust(c *Config, t tlsconf.Config, o TrustOptions) (*Trust, error) {
 	}
 	out.dial = MemberDialer(MemberOptions{
 		Dial: o.Dial, TLS: out.client, Certificates: t.Members(),
-		Secret: c.ClusterSecret.Reveal(), Role: o.Role, Name: o.Name,
+		secrets: shared, Role: o.Role, Name: o.Name,
 	})
 	return out, nil
 }

@@ -42,7 +42,6 @@ type outcomes struct{ here, anywhere string }
 type beginning struct {
 	t       *testing.T
 	environ map[string]string
-	role    string // of the certificate
 }
 
 // TestSafeStart is the whole matrix: where a server listens, whether it authenticates

@@ -58,8 +58,26 @@ func tlsMistakes() []mistake {
 		{
 			name: "member-proof-twice", what: "A connection may try one proof after the other.",
 			file: "internal/auth/member.go",
-			old:  "	c.over = true\n	want := ", new: "	want := ",
+			old:  "	c.over = true\n	for _, secret", new: "	for _, secret",
 			pkg: inMember, tests: []string{"TestAConnectionHasOneChallengeAndOneProof"},
+		},
+		{
+			name: "member-secret-never-taken-out", what: "A secret that has been rotated out is good until a restart.",
+			file: "internal/auth/secrets.go",
+			old:  "			s.list = list\n", new: "			s.list = append(list, s.list...)\n",
+			pkg: inMember, tests: []string{"TestTheClusterSecretIsRotatedUnderRunningMembers"},
+		},
+		{
+			name: "member-second-secret-not-taken", what: "In a rotation only the first secret is taken from others.",
+			file: "internal/auth/member.go",
+			old:  "secrets: m.secrets.current(), p: p,", new: "secrets: m.secrets.current()[:1], p: p,",
+			pkg: inMember, tests: []string{"TestTheClusterSecretIsRotatedUnderRunningMembers"},
+		},
+		{
+			name: "gateway-with-a-members-certificate", what: "A gateway shows a node's certificate to the nodes, for every page.",
+			file: "gateway/transport.go",
+			old:  "		o.Fits = auth.Fits(auth.RoleGateway, \"\", g.config.TLS.Members())\n", new: "		_ = auth.RoleGateway\n",
+			pkg: "internal/local", tests: []string{"TestAServerShowsACertificateOfItsOwn"},
 		},
 		{
 			name: "member-nonce-fixed", what: "A server asks for the same proof again and again.",
