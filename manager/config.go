@@ -26,6 +26,7 @@ type Config struct {
 	Poll         time.Duration `env:"QUOIT_MANAGER_POLL" envDefault:"1s" help:"how often the document is read and unfinished work looked at again"`
 	Connections  int           `env:"QUOIT_MANAGER_MAX_CONNECTIONS" envDefault:"4096" help:"connections of nodes, tools and clients; one more is told OVERLOADED"`
 	PerAddress   int           `env:"QUOIT_MANAGER_MAX_PER_ADDRESS" envDefault:"0" help:"connections from one address; 0 is no limit: a host with many nodes and tools comes from one"`
+	Handshake    time.Duration `env:"QUOIT_MANAGER_HANDSHAKE_TIMEOUT" envDefault:"5s" help:"how long a new connection has to authenticate, and one whose token has ended to do so anew; 0s is for ever"`
 	Open         bool          `env:"QUOIT_ALLOW_UNAUTHENTICATED" envDefault:"false" help:"listen on an address other than loopback although nobody is authenticated"`
 	LogLevel     slog.Level    `env:"QUOIT_LOG_LEVEL" envDefault:"info" help:"debug, info, warn or error" want:"debug, info, warn or error"`
 
@@ -87,6 +88,7 @@ func (c *Config) Validate() error {
 	wrong(c.Connections < 1, "Connections", "1 or more")
 	wrong(c.PerAddress < 0, "PerAddress", "0 or more")
 	wrong(c.NodeTimeout < 100*time.Millisecond, "NodeTimeout", "100ms or more, such as 5s")
+	wrong(c.Handshake < 0, "Handshake", "0s or more")
 	wrong(c.Poll < 10*time.Millisecond, "Poll", "10ms or more, such as 1s")
 	return errors.Join(errs...)
 }

@@ -27,11 +27,12 @@ func TestEverySettingIsRead(t *testing.T) {
 		"QUOIT_MANAGER_ADMIN_ADDR": "127.0.0.1:9999", "QUOIT_MANAGER_INITIAL_NODES": "5", "QUOIT_MANAGER_JOIN": "auto",
 		"QUOIT_MANAGER_MOVES_PER_NODE": "7", "QUOIT_MANAGER_NODE_TIMEOUT": "3s", "QUOIT_MANAGER_POLL": "2s",
 		"QUOIT_MANAGER_MAX_CONNECTIONS": "12", "QUOIT_MANAGER_MAX_PER_ADDRESS": "3",
-		"QUOIT_LOG_LEVEL": "debug", "QUOIT_ADMIN_HOSTS": "manager.example.org, m.example.org",
+		"QUOIT_MANAGER_HANDSHAKE_TIMEOUT": "11s",
+		"QUOIT_LOG_LEVEL":                 "debug", "QUOIT_ADMIN_HOSTS": "manager.example.org, m.example.org",
 	})
 	want := Config{
 		Addr: "0.0.0.0:9000", AdminAddr: "127.0.0.1:9999", Bucket: "file:///b", InitialNodes: 5, Join: JoinAuto,
-		MovesPerNode: 7, NodeTimeout: 3 * time.Second, Poll: 2 * time.Second, Connections: 12, PerAddress: 3, Open: true, LogLevel: -4,
+		MovesPerNode: 7, NodeTimeout: 3 * time.Second, Poll: 2 * time.Second, Connections: 12, PerAddress: 3, Handshake: 11 * time.Second, Open: true, LogLevel: -4,
 		AdminHosts: config.List{"manager.example.org", "m.example.org"},
 	}
 	if err != nil || !reflect.DeepEqual(c, want) {
@@ -57,6 +58,7 @@ func TestWrongEnvironment(t *testing.T) {
 		{"QUOIT_MANAGER_NODE_TIMEOUT", "5", "a duration such as"},
 		{"QUOIT_MANAGER_NODE_TIMEOUT", "1ms", "100ms or more"},
 		{"QUOIT_MANAGER_POLL", "0s", "10ms or more"},
+		{"QUOIT_MANAGER_HANDSHAKE_TIMEOUT", "-1s", "0s or more"},
 		{"QUOIT_MANAGER_MAX_CONNECTIONS", "0", "1 or more"},
 		{"QUOIT_MANAGER_MAX_PER_ADDRESS", "-1", "0 or more"},
 		{"QUOIT_ALLOW_UNAUTHENTICATED", "perhaps", "true or false"},

@@ -143,7 +143,7 @@ func TestWhoDoesNotAuthenticateInTimeIsClosed(t *testing.T) {
 		silent, busy, half, known := m.dial(), m.dial(), m.dial(), m.dial()
 		known.ok("AUTH", i.sign(i.claims(auth.ClusterNone)))
 		half.send("AUTH ey")
-		pass(handshakeTimeout - time.Second)
+		pass(DefaultConfig().Handshake - time.Second)
 		busy.ok("RESET")
 		busy.want("-NOAUTH ", "PING")
 		pass(2 * time.Second)
@@ -155,7 +155,7 @@ func TestWhoDoesNotAuthenticateInTimeIsClosed(t *testing.T) {
 		}
 		known.ok("PING")
 		known.ok("RESET")
-		pass(handshakeTimeout + time.Second)
+		pass(DefaultConfig().Handshake + time.Second)
 		if got := known.reply(); !strings.HasPrefix(got, "-NOAUTH ") {
 			t.Errorf("after RESET: %s", got)
 		}
@@ -229,7 +229,7 @@ func TestATokenEndsOnAConnectionThatIsOpen(t *testing.T) {
 		if got := c.do("CLUSTER", "PAUSE"); !strings.HasPrefix(got, "-NOAUTH ") || !strings.Contains(got, "expired") {
 			t.Errorf("after it expired: %s", got)
 		}
-		pass(handshakeTimeout + time.Second)
+		pass(DefaultConfig().Handshake + time.Second)
 		if got := c.reply(); !strings.HasPrefix(got, "-NOAUTH ") {
 			t.Errorf("without a new one: %s", got)
 		}

@@ -229,7 +229,7 @@ func (m *Manager) serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var parts sync.WaitGroup
-	for _, part := range []func(context.Context){m.runUpdates, m.follow, m.admit, m.reconcile, m.guard.Follow} {
+	for _, part := range []func(context.Context){m.runUpdates, m.follow, m.admit, m.reconcile, m.guard.Follow, m.trust.Follow} {
 		parts.Go(func() { part(ctx) })
 	}
 	if text := m.config.exposed(); text != "" {

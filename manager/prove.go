@@ -16,7 +16,7 @@ const memberName = "manager"
 // greet makes the handshake of a new connection, where there is TLS, and finds out whose
 // certificate it has shown. It says whether the connection stays.
 func (c *conn) greet(ctx context.Context) bool {
-	if err := tlsconf.Handshake(ctx, c.nc, handshakeTimeout); err != nil {
+	if err := tlsconf.Handshake(ctx, c.nc, c.m.config.Handshake); err != nil {
 		c.distrust("a TLS handshake failed", err)
 		return false
 	}

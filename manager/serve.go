@@ -26,8 +26,6 @@ const (
 	idleTimeout    = 15 * time.Minute
 	// writeTimeout cuts off who does not take the replies that it asked for.
 	writeTimeout = 10 * time.Second
-	// handshakeTimeout cuts off who does not authenticate.
-	handshakeTimeout = 5 * time.Second
 	// lingerTime is how long a connection that is closed after an error is kept for
 	// the other side to read why.
 	lingerTime = 250 * time.Millisecond
@@ -242,11 +240,18 @@ func (c *conn) late(err error) *protocol.Error {
 	case !errors.Is(err, os.ErrDeadlineExceeded):
 		return nil
 	case !c.guest.Known():
-		return &protocol.Error{Code: protocol.NOAUTH, Message: "nobody has authenticated within " + handshakeTimeout.String() + ": AUTH with a token comes first"}
+		return &protocol.Error{Code: protocol.NOAUTH, Message: "nobody has authenticated within " + c.m.config.Handshake.String() + ": AUTH with a token comes first"}
 	case len(c.in) > 0:
 		return &protocol.Error{Code: protocol.ERR, Message: "Protocol error: the rest of the request did not come within " + requestTimeout.String()}
 	}
 	return nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // fill blocks until there is something new to parse.
@@ -257,8 +262,8 @@ func (c *conn) fill() error {
 	} else if cap(c.in) > keepBuffer {
 		c.in = nil
 	}
-	if end := c.strange.Add(handshakeTimeout); !c.guest.Known() && end.Before(deadline) {
-		deadline = end
+	if limit := c.m.config.Handshake; limit > 0 && !c.guest.Known() {
+		deadline = earlier(deadline, c.strange.Add(limit))
 	}
 	if cap(c.in)-len(c.in) < readBuffer/2 {
 		c.in = slices.Grow(c.in, len(c.in)+readBuffer)

@@ -149,6 +149,7 @@ func Start(ctx context.Context, c Config, s Seams) (*Node, error) {
 		n.life.work.Go(func() { n.followGateway(background) })
 	}
 	n.life.work.Go(func() { n.server.guard.Follow(background) })
+	n.life.work.Go(func() { n.trust.Follow(background) })
 	n.life.work.Go(func() {
 		if err := n.boot(background); err != nil && background.Err() == nil {
 			n.fail(err)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/quoitdb/quoit/internal/config"
@@ -133,4 +134,26 @@ func TestAProofBegunBeforeASecretWasTakenOut(t *testing.T) {
 	if _, _, err := claimed.Prove(protocol.Prove{MAC: claimed.mac(clusterSecret, clientLabel)}); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestTheFileWithTheSecretsIsFollowed: the log tells of it before anybody proves anything.
+func TestTheFileWithTheSecretsIsFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		node := newInsider(t, RoleNode, nodeA, clusterSecret)
+		node.trust.secrets.now = time.Now
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			node.trust.Follow(ctx)
+		}()
+		node.write(otherSecret)
+		<-time.After(2 * secretsEvery)
+		synctest.Wait()
+		if logs := node.logs.String(); !strings.Contains(logs, "others now") {
+			t.Errorf("the log: %s", logs)
+		}
+		cancel()
+		<-done
+	})
 }

@@ -66,6 +66,24 @@ func (t *Trust) Dial(ctx context.Context, address string) (net.Conn, error) {
 	return t.dial(ctx, address)
 }
 
+// Follow looks at the file with the cluster's secrets again and again until ctx ends, so
+// that the log tells at once what is wrong with it.
+func (t *Trust) Follow(ctx context.Context) {
+	if t.Members == nil || t.secrets == nil || !t.secrets.from.HasFile() {
+		return
+	}
+	ticker := time.NewTicker(secretsEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			t.secrets.current()
+		}
+	}
+}
+
 // TLS is that of the listener, nil for none.
 func (t *Trust) TLS() *tlsconf.Server { return t.server }
 

@@ -51,6 +51,9 @@ func (s Secret) Reveal() string {
 	return *s.held
 }
 
+// HasFile says whether it comes from a file.
+func (s Secret) HasFile() bool { return s.file != "" }
+
 // Latest is the secret as it is now: its file, where it has one, is read again.
 func (s Secret) Latest() (string, error) {
 	if s.file == "" {
