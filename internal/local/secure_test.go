@@ -29,6 +29,7 @@ type fortress struct {
 	t       *testing.T
 	ca      *tlstest.Authority
 	knows   *tlsconf.Client // what clients need
+	key     auth.Key        // that tokens are signed with
 	token   string          // may do everything that a token can
 	node    node.Config
 	manager manager.Config
@@ -37,6 +38,14 @@ type fortress struct {
 const fortressSecret = "what only members of this cluster know"
 
 func newFortress(t *testing.T, nodes int) *fortress {
+	t.Helper()
+	f := prepareFortress(t)
+	f.Cluster = start(t, Options{Dir: t.TempDir(), Nodes: nodes, Port: -1, Node: &f.node, Manager: &f.manager})
+	return f
+}
+
+// prepareFortress makes everything but the cluster.
+func prepareFortress(t *testing.T) *fortress {
 	t.Helper()
 	f := &fortress{t: t, ca: tlstest.NewAuthority(t), node: node.DefaultConfig(), manager: manager.DefaultConfig()}
 	key, err := auth.NewKey(auth.EdDSA, "k1")
@@ -51,12 +60,8 @@ func newFortress(t *testing.T, nodes int) *fortress {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if f.token, err = auth.Sign(key, auth.Claims{
-		Subject: "test", ID: "t-1", Expires: time.Now().Add(time.Hour), Cluster: auth.ClusterOperate,
-		Scopes: []auth.Scope{auth.PrefixScope("", auth.WriteAccess)},
-	}); err != nil {
-		t.Fatal(err)
-	}
+	f.key = key
+	f.token = f.issue("t-1", auth.ClusterOperate, auth.PrefixScope("", auth.WriteAccess))
 	f.node.Auth = auth.Config{ClusterSecret: config.NewSecret(fortressSecret), TokenKeysFile: file}
 	f.node.TLS = f.ca.Config(false)
 	f.manager.Auth, f.manager.TLS = f.node.Auth, f.ca.Config(false)
@@ -64,15 +69,29 @@ func newFortress(t *testing.T, nodes int) *fortress {
 	if f.knows, err = tlsconf.NewClient(tlsconf.Config{TLSCA: f.ca.File}, tlsconf.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	f.Cluster = start(t, Options{Dir: t.TempDir(), Nodes: nodes, Port: -1, Node: &f.node, Manager: &f.manager})
 	return f
 }
 
-// open is a client with the token.
+// issue makes a token that is good for an hour.
+func (f *fortress) issue(id string, cluster auth.ClusterAccess, scopes ...auth.Scope) string {
+	f.t.Helper()
+	token, err := auth.Sign(f.key, auth.Claims{Subject: "test", ID: id, Expires: time.Now().Add(time.Hour), Cluster: cluster, Scopes: scopes})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return token
+}
+
+// open is a client with the token that may do everything.
 func (f *fortress) open() *client.Client {
 	f.t.Helper()
+	return f.openWith(f.token)
+}
+
+func (f *fortress) openWith(token string) *client.Client {
+	f.t.Helper()
 	db, err := client.Open(within(f.t), f.Addresses(), client.WithTLS(f.knows.Config()),
-		client.WithToken(func(context.Context) (string, error) { return f.token, nil }))
+		client.WithToken(func(context.Context) (string, error) { return token, nil }))
 	if err != nil {
 		f.t.Fatal(err)
 	}
