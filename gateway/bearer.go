@@ -1,11 +1,8 @@
 package gateway
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/protocol"
@@ -15,92 +12,33 @@ import (
 // was shown that is good here. What the gateway answers by itself it holds to that; what
 // goes through to a node, the node looks at again.
 
-const (
-	// strangerRequest bounds a request of a connection that has shown nothing: what a token
-	// needs, and a little more. strangerMessage is the WebSocket message around it.
-	strangerRequest = auth.MaxToken + 256
-	strangerMessage = 2 * auth.MaxToken
-	// keysEvery is how often the file with the keys is looked at.
-	keysEvery = time.Second
-	// tellFailures is how often the log tells of tokens that were not taken.
-	tellFailures = time.Second
-)
+// strangerMessage bounds the WebSocket message around a request of a connection that has
+// shown nothing.
+const strangerMessage = 2 * auth.MaxToken
 
-// strangerLimits bound a request before AUTH.
-func strangerLimits() protocol.Limits {
-	const args = 64
-	return protocol.Limits{MaxInline: strangerRequest, MaxArgs: args, MaxKey: strangerRequest, MaxValue: strangerRequest, MaxRequest: strangerRequest}
-}
-
-// doorkeeper is what a gateway knows of tokens.
-type doorkeeper struct {
-	keys   *auth.Keys // nil: authentication is off
-	shares auth.Shares
-	told   atomic.Int64 // when the log last told of a failure, unix milliseconds
-}
-
-// openKeys loads the keys that tokens are verified with, if authentication is on.
-func (g *Gateway) openKeys(s *Seams) (err error) {
-	if g.doorkeeper.keys = s.Keys; s.Keys != nil || g.config.KeysFile == "" {
-		return nil
-	}
-	if g.doorkeeper.keys, err = auth.LoadKeys(g.config.KeysFile); err != nil {
-		return fmt.Errorf("QUOIT_TOKEN_KEYS_FILE: %w", err)
-	}
-	return nil
-}
-
-// followKeys looks at the file with the keys until ctx ends.
-func (g *Gateway) followKeys(ctx context.Context) {
-	g.doorkeeper.keys.Follow(ctx, keysEvery, func(err error) {
-		if err != nil {
-			g.stats.keyErrors.Add(1)
-			g.log.Error("the keys that tokens are verified with cannot be read; the ones from before stay in force (QUOIT_TOKEN_KEYS_FILE)", "err", err)
-			return
-		}
-		g.log.Info("the keys that tokens are verified with are others now", "keys", g.doorkeeper.keys.Len())
-	})
+// openKeys loads the keys that tokens are verified with, where no seam has them.
+func (g *Gateway) openKeys() error {
+	keys, err := (&auth.Config{TokenKeysFile: g.config.KeysFile}).LoadKeys()
+	g.tokens = auth.NewGuard("gateway", keys, g.log)
+	return err
 }
 
 // asks says whether tokens are asked for.
-func (g *Gateway) asks() bool { return g.doorkeeper.keys != nil }
-
-// stranger is who has shown nothing.
-func (g *Gateway) stranger() *auth.Principal {
-	if g.asks() {
-		return auth.Anonymous()
-	}
-	return auth.Open()
-}
-
-// verify says whose a token is.
-func (g *Gateway) verify(token []byte, from string) (*auth.Principal, *protocol.Error) {
-	p, err := g.doorkeeper.keys.Authenticate(token, g.clock.now())
-	if err == nil {
-		g.stats.tokensTaken.Add(1)
-		return p, nil
-	}
-	g.stats.tokensRefused.Add(1)
-	now, last := g.clock.now().UnixMilli(), g.doorkeeper.told.Load()
-	if now-last >= tellFailures.Milliseconds() && g.doorkeeper.told.CompareAndSwap(last, now) {
-		g.log.Warn("a token was not taken", "client", from, "why", err)
-	}
-	return nil, auth.Refusal(err)
-}
+func (g *Gateway) asks() bool { return g.tokens.On() }
 
 // bearer is who is on a connection. All but overstays is for the goroutine that takes its
 // requests.
 type bearer struct {
 	at    *Gateway
-	share *auth.Share
-	is    atomic.Pointer[auth.Principal]
-	since atomic.Int64 // since when it has had no right to be there, coarse; 0: it has
+	guest auth.Guest
+	is    atomic.Pointer[auth.Principal] // the guest, for the sweeper
+	since atomic.Int64                   // since when it has had no right to be there, coarse; 0: it has
 }
 
 // begin makes it a stranger.
 func (b *bearer) begin(g *Gateway) {
-	b.at = g
-	b.is.Store(g.stranger())
+	b.at, b.guest = g, g.tokens.Guest()
+	b.is.Store(b.guest.Who())
 	b.since.Store(g.clock.coarse())
 }
 
@@ -112,44 +50,21 @@ func (b *bearer) known() bool { return b.who().Kind() != auth.AnonymousKind }
 // lapsed is why its token counts no more, nil while it does.
 func (b *bearer) lapsed() *protocol.Error { return b.who().Ended(b.at.clock.coarse()) }
 
-// candidate is a token that is good here, before it is in force.
-type candidate struct {
-	who   *auth.Principal
-	share *auth.Share
-}
-
 // check says whether a token is good here and has a connection left.
-func (b *bearer) check(token []byte, from string) (candidate, *protocol.Error) {
-	p, refusal := b.at.verify(token, from)
-	if refusal != nil {
-		return candidate{}, refusal
-	}
-	b.share.Leave() // the same token may come again: its place is free
-	b.share = nil
-	share, full := b.at.doorkeeper.shares.Enter(p, b.at.clock.coarse())
-	if full != nil {
-		b.at.stats.tokensCrowded.Add(1)
-		return candidate{}, full
-	}
-	return candidate{p, share}, nil
+func (b *bearer) check(token []byte, from string) (auth.Candidate, *protocol.Error) {
+	return b.guest.Check(token, b.at.clock.now(), from)
 }
 
 // adopt puts a candidate into force.
-func (b *bearer) adopt(c candidate) {
-	b.share.Leave()
-	b.share = c.share
-	b.is.Store(c.who)
+func (b *bearer) adopt(c auth.Candidate) {
+	b.guest.Adopt(c)
+	b.is.Store(b.guest.Who())
 }
 
-// forget makes it a stranger again.
+// forget makes it a stranger again. A connection that ends forgets.
 func (b *bearer) forget() {
-	b.adopt(candidate{who: b.at.stranger()})
-}
-
-// depart gives back what it holds.
-func (b *bearer) depart() {
-	b.share.Leave()
-	b.share = nil
+	b.guest.Forget()
+	b.is.Store(b.guest.Who())
 }
 
 // denies says why a stranger may not ask for something; nil if it may, or is none.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/protocol"
@@ -106,7 +107,7 @@ func (g *Gateway) newChannel(s *socket, node net.Conn, address string) *channel 
 func (c *channel) allow() {
 	c.parser.Limits = c.gw.limits
 	if !c.known() {
-		c.parser.Limits = strangerLimits()
+		c.parser.Limits = auth.StrangerLimits()
 		c.ws.SetReadLimit(strangerMessage)
 		return
 	}
@@ -131,7 +132,7 @@ func (c *channel) run() {
 	defer c.finish()
 	c.gw.stats.channels.Add(1)
 	defer func() {
-		c.depart()
+		c.forget()
 		c.gw.stats.channels.Add(-1)
 		if c.watches {
 			c.gw.stats.watching.Add(-1)
@@ -309,7 +310,7 @@ func (c *channel) authenticate(request, token []byte) bool {
 		return false
 	}
 	if !c.due.await(awaitsAuth) || !c.ask(request) {
-		who.share.Leave()
+		who.Drop()
 		return false
 	}
 	switch c.due.verdict() {
@@ -318,10 +319,10 @@ func (c *channel) authenticate(request, token []byte) bool {
 		c.allow()
 		return true
 	case 0:
-		who.share.Leave()
+		who.Drop()
 		return false
 	}
-	who.share.Leave()
+	who.Drop()
 	return true // the node has said why, and closes the connection
 }
 

@@ -243,7 +243,7 @@ func (c *console) admits(w http.ResponseWriter, r *http.Request, least auth.Clus
 		unauthorized(w, "this needs a token: Authorization: Bearer and a token with access to the cluster, as quoit token create --cluster read makes it")
 		return nil, false
 	}
-	who, refusal := c.gw.verify([]byte(text), r.RemoteAddr)
+	who, refusal := c.gw.tokens.Verify([]byte(text), c.now(), r.RemoteAddr)
 	if refusal != nil {
 		unauthorized(w, refusal.Message)
 		return nil, false

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/inbox"
 	"github.com/quoitdb/quoit/internal/tlsconf"
 	"github.com/quoitdb/quoit/protocol"
@@ -104,7 +105,7 @@ func newVisitor(g *Gateway, nc net.Conn, id int64) *visitor {
 // allow sets how much the client may send at once: a stranger little.
 func (v *visitor) allow() {
 	if v.parser.Limits = v.gw.limits; !v.known() {
-		v.parser.Limits = strangerLimits()
+		v.parser.Limits = auth.StrangerLimits()
 	}
 }
 
@@ -138,7 +139,7 @@ func (v *visitor) leave() {
 	}
 	_ = v.nc.Close()
 	v.cancel()
-	v.depart()
+	v.forget()
 	v.tenant.leave()
 	v.in.Release()
 	v.batch.release(&v.gw.budget)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/protocol"
 )
 
@@ -33,7 +34,7 @@ func (g *Gateway) serveCluster(w http.ResponseWriter, r *http.Request) {
 	}
 	f := &feed{socket: s, welcome: make(chan struct{})}
 	f.begin(g)
-	f.parser.Limits = strangerLimits()
+	f.parser.Limits = auth.StrangerLimits()
 	if f.known() {
 		close(f.welcome)
 	}
@@ -80,7 +81,7 @@ func (f *feed) serve() {
 // hear reads what the client says, which is nothing but who it is; so pongs and the end
 // are seen, too.
 func (f *feed) hear() {
-	defer f.depart()
+	defer f.forget()
 	for {
 		kind, message, err := f.ws.Reader(context.Background())
 		if err != nil {

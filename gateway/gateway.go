@@ -53,9 +53,9 @@ type Gateway struct {
 	dial    func(ctx context.Context, address string) (net.Conn, error)
 	about   about
 
-	doorkeeper doorkeeper
-	tenants    tenants
-	tls        *tlsconf.Server // of the public side; nil without TLS
+	tokens  *auth.Guard
+	tenants tenants
+	tls     *tlsconf.Server // of the public side; nil without TLS
 
 	stats   stats
 	clock   *clock
@@ -104,7 +104,11 @@ func Start(ctx context.Context, c Config, s Seams) (*Gateway, error) {
 		return nil, err
 	}
 	g := newGateway(c, s)
-	if err := errors.Join(g.openKeys(&s), g.openTLS(&s)); err != nil {
+	err := g.openTLS(&s)
+	if s.Keys == nil {
+		err = errors.Join(g.openKeys(), err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	front, err := listen(s.Listener, c.Addr)
@@ -125,8 +129,8 @@ func Start(ctx context.Context, c Config, s Seams) (*Gateway, error) {
 	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.cancel = cancel
-	if g.asks() && s.Keys == nil {
-		g.running.Go(func() { g.followKeys(run) })
+	if s.Keys == nil {
+		g.running.Go(func() { g.tokens.Follow(run) })
 	}
 	if !g.silent() {
 		g.running.Go(func() { g.source.run(run) })
@@ -158,6 +162,7 @@ func newGateway(c Config, s Seams) *Gateway {
 		s.Now = time.Now
 	}
 	g.clock = newClock(s.Now)
+	g.tokens = auth.NewGuard("gateway", s.Keys, g.log)
 	g.about = about{version: s.Version, started: s.Now()}
 	g.gate = newGate(c.Limits, &g.stats)
 	g.source = newSource(&c, g.log)

@@ -19,9 +19,7 @@ type stats struct {
 	channels, watching, feeds, redis         atomic.Int64
 	commands                                 [256]atomic.Uint64 // by protocol.Command
 	denied, errors, messagesIn, messagesOut  atomic.Uint64
-	noAuth, noPerm, keyErrors                atomic.Uint64
-	tokensTaken, tokensRefused               atomic.Uint64
-	tokensCrowded, cutUnproved, cutTLS       atomic.Uint64
+	noAuth, noPerm, cutUnproved, cutTLS      atomic.Uint64
 	bytesIn, bytesOut                        atomic.Uint64
 	cutIdle, cutSlowReader, cutSlowRequest   atomic.Uint64
 	cutProtocol, cutHTTP, cutBudget, cutPing atomic.Uint64
@@ -68,6 +66,7 @@ func (g *Gateway) WriteMetrics(w io.Writer) {
 	for _, c := range s.counters() {
 		metrics.WriteCounterUint64(w, c.name, c.value.Load())
 	}
+	g.writeTokens(w)
 	if db := g.source.db.Load(); db != nil {
 		c := db.Stats()
 		metrics.WriteCounterUint64(w, "quoit_gateway_client_dials_total", c.Dials)
@@ -75,6 +74,18 @@ func (g *Gateway) WriteMetrics(w io.Writer) {
 		metrics.WriteCounterUint64(w, "quoit_gateway_client_retries_total", c.Retries)
 		metrics.WriteCounterUint64(w, "quoit_gateway_client_refreshes_total", c.Refreshes)
 	}
+}
+
+// writeTokens is what became of the tokens that were shown.
+func (g *Gateway) writeTokens(w io.Writer) {
+	f, refused := g.tokens.Figures(), uint64(0)
+	for _, n := range f.NotTaken {
+		refused += n
+	}
+	metrics.WriteCounterUint64(w, `quoit_gateway_tokens_total{result="taken"}`, f.Taken)
+	metrics.WriteCounterUint64(w, `quoit_gateway_tokens_total{result="refused"}`, refused)
+	metrics.WriteCounterUint64(w, `quoit_gateway_tokens_total{result="too_many_connections"}`, f.Denied["connections"])
+	metrics.WriteCounterUint64(w, "quoit_gateway_token_keys_errors_total", f.KeyErrors)
 }
 
 type counter struct {
@@ -95,10 +106,6 @@ func (s *stats) counters() []counter {
 		{"quoit_gateway_commands_denied_total", &s.denied},
 		{`quoit_gateway_unauthorized_total{code="NOAUTH"}`, &s.noAuth},
 		{`quoit_gateway_unauthorized_total{code="NOPERM"}`, &s.noPerm},
-		{`quoit_gateway_tokens_total{result="taken"}`, &s.tokensTaken},
-		{`quoit_gateway_tokens_total{result="refused"}`, &s.tokensRefused},
-		{`quoit_gateway_tokens_total{result="too_many_connections"}`, &s.tokensCrowded},
-		{"quoit_gateway_token_keys_errors_total", &s.keyErrors},
 		{"quoit_gateway_error_replies_total", &s.errors},
 		{"quoit_gateway_messages_received_total", &s.messagesIn},
 		{"quoit_gateway_messages_sent_total", &s.messagesOut},

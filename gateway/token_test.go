@@ -375,7 +375,7 @@ func TestAFloodOfTokensThatAreNone(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if got := g.stats.tokensRefused.Load(); got != 200 {
+	if got := g.tokens.Figures().NotTaken["invalid"]; got != 200 {
 		t.Errorf("%d tokens were looked at", got)
 	}
 	if n := strings.Count(g.logs.String(), "a token was not taken"); n > 60 {
@@ -607,8 +607,8 @@ func TestATokenEndsOnOpenConnections(t *testing.T) {
 	}
 	next := i.token(nil, "")
 	waitFor(t, "the gateway to have the new key", func() bool {
-		_, err := g.doorkeeper.keys.Verify([]byte(next), time.Now())
-		return err == nil
+		_, refused := g.tokens.Verify([]byte(next), time.Now(), "the test")
+		return refused == nil
 	})
 	if got := c.do("AUTH", next); got != "+OK" {
 		t.Error(got)

@@ -46,6 +46,7 @@ type Guard struct {
 	// Requests that were refused for who sent them, and tokens that were not taken.
 	noAuth, noPerm, tooFast, tooMany atomic.Uint64
 	invalid, expired, early, claims  atomic.Uint64
+	taken                            atomic.Uint64
 }
 
 // NewGuard makes the guard of a server: what it is called is for messages. Without keys
@@ -159,19 +160,55 @@ func (c *Guest) Login(token []byte, now time.Time, from string) *protocol.Error 
 	if g.keys == nil {
 		return protocol.AsksNobody(g.what)
 	}
+	next, err := c.Check(token, now, from)
+	if err == nil {
+		c.Adopt(next)
+	}
+	return err
+}
+
+// Verify says whose a token is, where tokens are asked for, and counts it.
+func (g *Guard) Verify(token []byte, now time.Time, from string) (*Principal, *protocol.Error) {
 	p, err := g.keys.Authenticate(token, now)
 	if err != nil {
 		g.notTaken(err, now, from)
-		return Refusal(err)
+		return nil, Refusal(err)
 	}
-	c.Forget() // the same token may come again: its place is free
-	share, full := g.shares.Enter(p, now.UnixMilli())
+	g.taken.Add(1)
+	return p, nil
+}
+
+// Candidate is a token that is good, with its place among the connections that have shown
+// it, before it is in force.
+type Candidate struct {
+	who   *Principal
+	share *Share
+}
+
+// Drop gives the place back of one that does not come into force.
+func (c Candidate) Drop() { c.share.Leave() }
+
+// Check says whether a token is good here, where tokens are asked for, and has a connection
+// left. The place of the token before it is given back: the same one may come again.
+func (c *Guest) Check(token []byte, now time.Time, from string) (Candidate, *protocol.Error) {
+	p, err := c.guard.Verify(token, now, from)
+	if err != nil {
+		return Candidate{}, err
+	}
+	c.share.Leave()
+	c.share = nil
+	share, full := c.guard.shares.Enter(p, now.UnixMilli())
 	if full != nil {
-		g.tooMany.Add(1)
-		return full
+		c.guard.tooMany.Add(1)
+		return Candidate{}, full
 	}
-	c.who, c.share = p, share
-	return nil
+	return Candidate{p, share}, nil
+}
+
+// Adopt puts a candidate into force.
+func (c *Guest) Adopt(next Candidate) {
+	c.Forget()
+	c.who, c.share = next.who, next.share
 }
 
 // Become makes the guest a member that has proved itself in another way.
@@ -209,7 +246,7 @@ type Figures struct {
 	Tokens int // with limits, on connections that are open
 	// Denied and NotTaken are by reason.
 	Denied, NotTaken map[string]uint64
-	KeyErrors        uint64
+	KeyErrors, Taken uint64
 }
 
 // Figures are those of now.
@@ -218,7 +255,7 @@ func (g *Guard) Figures() Figures {
 		Tokens:    g.shares.Len(),
 		Denied:    map[string]uint64{"noauth": g.noAuth.Load(), "noperm": g.noPerm.Load(), "rate": g.tooFast.Load(), "connections": g.tooMany.Load()},
 		NotTaken:  map[string]uint64{"invalid": g.invalid.Load(), "expired": g.expired.Load(), "early": g.early.Load(), "claims": g.claims.Load()},
-		KeyErrors: g.keyErrors.Load(),
+		KeyErrors: g.keyErrors.Load(), Taken: g.taken.Load(),
 	}
 }
 
