@@ -30,7 +30,8 @@ type channel struct {
 	address string
 
 	reader stamp
-	in     inbox.Buffer // from the client
+	in     inbox.Buffer  // from the client
+	args   inbox.Account // what the parser holds
 	parser protocol.RequestParser
 	active atomic.Int64 // when something was last asked, answered or pushed, coarse
 	// watches says that the node has accepted a WATCH: from then on it pushes. Of the
@@ -97,6 +98,7 @@ func (g *Gateway) newChannel(s *socket, node net.Conn, address string) *channel 
 	c.begin(g)
 	c.allow()
 	c.in, c.from = inbox.NewBuffer(&g.budget, channelBuffer, streamBuffer), inbox.NewBuffer(&g.budget, channelBuffer, streamBuffer)
+	c.args = inbox.NewAccount(&g.budget)
 	c.due.init()
 	c.reader.mark(g.clock, idle)
 	c.active.Store(g.clock.coarse())
@@ -160,6 +162,7 @@ func (c *channel) recovered() {
 // requests reads from the client until it goes or the channel ends.
 func (c *channel) requests() {
 	defer c.in.Release()
+	defer c.args.Set(0)
 	for {
 		c.reader.mark(c.gw.clock, c.waiting())
 		kind, message, err := c.ws.Reader(context.Background())
@@ -193,7 +196,7 @@ func (c *channel) waiting() phase {
 func (c *channel) take(message io.Reader) bool {
 	size := 0
 	for {
-		if err := c.in.MakeRoom(c.parser.Need()); err != nil {
+		if err := c.in.MakeRoom(c.parser.Need()); err != nil || !c.args.Set(c.parser.Held()) {
 			c.gw.stats.cutBudget.Add(1)
 			c.leave(CloseOverloaded, "the gateway holds as many bytes of requests as it may")
 			return false

@@ -85,7 +85,8 @@ type visitor struct {
 
 	out     []byte
 	outPart inbox.Account
-	room    int // how far out may grow
+	args    inbox.Account // what the parser holds
+	room    int           // how far out may grow
 	name    string
 	closing bool // after the next flush
 	parting bool // the gateway drains: this was the last read
@@ -98,6 +99,7 @@ func newVisitor(g *Gateway, nc net.Conn, id int64) *visitor {
 	v.begin(g)
 	v.allow()
 	v.in, v.outPart = inbox.NewBuffer(&g.budget, inbox.First, streamBuffer), inbox.NewAccount(&g.budget)
+	v.args = inbox.NewAccount(&g.budget)
 	v.status.mark(g.clock, idle)
 	return v
 }
@@ -142,6 +144,7 @@ func (v *visitor) leave() {
 	v.forget()
 	v.tenant.leave()
 	v.in.Release()
+	v.args.Set(0)
 	v.batch.release(&v.gw.budget)
 	v.outPart.Set(0)
 	v.gw.stats.redis.Add(-1)
@@ -152,6 +155,9 @@ func (v *visitor) leave() {
 func (v *visitor) fill() error {
 	if err := v.in.MakeRoom(v.parser.Need()); err != nil {
 		return err
+	}
+	if !v.args.Set(v.parser.Held()) {
+		return inbox.ErrBudget
 	}
 	switch {
 	case v.in.Pending():

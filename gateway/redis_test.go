@@ -212,6 +212,26 @@ func TestManyKeysInOneRequestAreCounted(t *testing.T) {
 	waitFor(t, "everything to be given back", func() bool { return g.budget.Used() == 0 })
 }
 
+// TestWhatVeryManyArgumentsNeedIsCounted, be the request complete or not.
+func TestWhatVeryManyArgumentsNeedIsCounted(t *testing.T) {
+	_, g := both(t, 1, options{config: func(c *Config) {
+		c.Limits.Value, c.Limits.InFlight = 256<<10, 1<<20
+	}})
+	part := "*100000\r\n" + strings.Repeat("$0\r\n\r\n", 10_000)
+	c := g.redis()
+	c.send(part)
+	waitFor(t, "the arguments to be counted", func() bool { return g.budget.Used() > 400_000 })
+	g.budget.Give(-500 << 10) // others hold it
+	late := g.redis()
+	late.send(part)
+	if got := late.reply(); !strings.HasPrefix(got, "-OVERLOADED ") {
+		t.Errorf("told %s", got)
+	}
+	g.budget.Give(500 << 10)
+	c.Close()
+	waitFor(t, "everything to be given back", func() bool { return g.budget.Used() == 0 })
+}
+
 func TestARequestLargerThanTheRoomIsRefused(t *testing.T) {
 	_, g := both(t, 1, options{config: func(c *Config) {
 		c.Limits.Value, c.Limits.InFlight = 256<<10, 1<<20

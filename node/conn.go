@@ -83,6 +83,7 @@ type conn struct {
 
 	client   clientInfo
 	outPart  inbox.Account
+	argsPart inbox.Account // what the parser holds
 	scratch  scratch
 	progress progress      // of the request that runs
 	parkLeft time.Duration // of this batch's budget
@@ -104,6 +105,7 @@ type clientInfo struct {
 func newConn(srv *server, nc net.Conn, id uint64) *conn {
 	c := &conn{srv: srv, nc: nc, id: id}
 	c.in, c.outPart = inbox.NewBuffer(&srv.budget, inbox.First, streamBuffer), inbox.NewAccount(&srv.budget)
+	c.argsPart = inbox.NewAccount(&srv.budget)
 	c.arrived = tlsconf.Now(nc)
 	c.scratch.bind(c)
 	c.later.bind(c)
@@ -177,6 +179,7 @@ func (c *conn) end() {
 	c.later.await()
 	c.in.Release()
 	c.chargeOut(0)
+	c.argsPart.Set(0)
 	c.guest.Forget()
 	if c.mover != nil {
 		c.srv.members.mover().Closed(c.mover)
@@ -188,6 +191,9 @@ func (c *conn) end() {
 func (c *conn) fill() error {
 	if err := c.in.MakeRoom(c.parser.Need()); err != nil {
 		return err
+	}
+	if !c.argsPart.Set(c.parser.Held()) {
+		return inbox.ErrBudget
 	}
 	c.markWaiting()
 	for {

@@ -255,6 +255,29 @@ func TestASlowReaderIsCutOffAndNobodyElseNotices(t *testing.T) {
 	}
 }
 
+// TestWhatVeryManyArgumentsNeedIsCounted: each may be of six bytes, and needs forty beside
+// them, for as long as the request is not complete.
+func TestWhatVeryManyArgumentsNeedIsCounted(t *testing.T) {
+	s := startSolo(t, soloOptions{config: func(c *Config) {
+		c.Limits.Value, c.Limits.InFlight = 128<<10, 1<<20
+	}})
+	const part = 10_000
+	for n := range 3 { // of which each has its 400 KiB
+		c := s.dial()
+		c.send("*100000\r\n" + strings.Repeat("$0\r\n\r\n", part))
+		if n < 2 {
+			least := int64(n+1) * 40 * part
+			waitFor(t, "the arguments to be counted", func() bool { return s.budget.Used() > least })
+			continue
+		}
+		if got := c.reply(); !strings.HasPrefix(got, "-OVERLOADED ") {
+			t.Errorf("the third is told %s", got)
+		}
+		c.expectClosed()
+	}
+	s.dial().want("PING", "+PONG")
+}
+
 func TestBytesInFlightAreBounded(t *testing.T) {
 	s := startSolo(t, soloOptions{config: func(c *Config) {
 		c.Limits.Value, c.Limits.InFlight = 512<<10, 1<<20

@@ -46,6 +46,7 @@ const keepArgs = 1 << 10
 func (p *RequestParser) Next(buf []byte) (args [][]byte, n int, err error) {
 	p.need = 1
 	if len(buf) == 0 {
+		p.trim()
 		return nil, 0, nil
 	}
 	if p.pos == 0 {
@@ -81,10 +82,26 @@ func (p *RequestParser) begin() {
 	if !p.filled() {
 		p.fill()
 	}
-	if cap(p.args) > keepArgs || cap(p.spans) > keepArgs {
+	p.trim()
+	p.args, p.spans = p.args[:0], p.spans[:0]
+}
+
+// trim gives back what a huge request has needed.
+func (p *RequestParser) trim() {
+	if p.pos == 0 && (cap(p.args) > keepArgs || cap(p.spans) > keepArgs) {
 		p.args, p.spans = nil, nil
 	}
-	p.args, p.spans = p.args[:0], p.spans[:0]
+}
+
+// Held is how many bytes the parser needs beside the buffer for a request that is not
+// complete and has very many arguments, 0 for any other: short ones need several times
+// what they have.
+func (p *RequestParser) Held() int {
+	const each = 16 + 24 // a span, and the slice that it becomes
+	if cap(p.spans) <= keepArgs {
+		return 0
+	}
+	return each * cap(p.spans)
 }
 
 // array parses the binary form, from where the last call stopped.

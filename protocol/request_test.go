@@ -11,6 +11,26 @@ import (
 	"github.com/quoitdb/quoit/protocol"
 )
 
+// TestAHugeRequestLeavesNothingBehind: while it comes it says what it needs, and nothing of
+// that stays with a connection that is idle.
+func TestAHugeRequestLeavesNothingBehind(t *testing.T) {
+	const many = 100_000
+	var p protocol.RequestParser
+	request := []byte("*100000\r\n" + strings.Repeat("$0\r\n\r\n", many))
+	if _, n, err := p.Next(request[:len(request)-1]); n != 0 || err != nil || p.Held() < 40*(many-1) {
+		t.Errorf("half of it: %d bytes, %v, %d held", n, err, p.Held())
+	}
+	if args, n, err := p.Next(request); n != len(request) || err != nil || len(args) != many {
+		t.Fatalf("all of it: %d bytes, %d arguments, %v", n, len(args), err)
+	}
+	if _, n, err := p.Next(nil); n != 0 || err != nil || p.Held() != 0 {
+		t.Errorf("behind it: %d bytes, %v, %d held", n, err, p.Held())
+	}
+	if args, n, err := p.Next([]byte("PING\r\n")); n != 6 || err != nil || len(args) != 1 || p.Held() != 0 {
+		t.Errorf("the next one: %d bytes, %v, %d held", n, err, p.Held())
+	}
+}
+
 func TestRequests(t *testing.T) {
 	for _, tt := range []struct {
 		name string

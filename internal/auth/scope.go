@@ -197,7 +197,7 @@ func strictly(data []byte, into any, names ...string) error {
 	}
 	for _, m := range all {
 		if !slices.Contains(names, m.name) {
-			return fmt.Errorf("unknown field %q", m.name)
+			return fmt.Errorf("unknown field %+q", m.name)
 		}
 	}
 	return json.Unmarshal(data, into)
@@ -228,7 +228,7 @@ func members(data []byte) (all []jsonMember, err error) {
 			return nil, err
 		}
 		if slices.ContainsFunc(all, func(other jsonMember) bool { return other.name == m.name }) {
-			return nil, fmt.Errorf("%q stands there twice", m.name)
+			return nil, fmt.Errorf("%+q stands there twice", m.name)
 		}
 		all = append(all, m)
 	}

@@ -51,6 +51,12 @@ func enforceMistakes() []mistake {
 			pkg: inNode, tests: []string{"TestHelloTellsAStrangerNothing"},
 		},
 		{
+			name: "node-many-arguments-uncounted", what: "What a request with very many arguments needs is not counted.",
+			file: "node/conn.go",
+			old:  "	if !c.argsPart.Set(c.parser.Held()) {", new: "	if !c.argsPart.Set(0) {",
+			pkg: inNode, tests: []string{"TestWhatVeryManyArgumentsNeedIsCounted"},
+		},
+		{
 			name: "node-strangers-take-all-places", what: "One address that never says who it is takes all connections of a node.",
 			file: "node/server.go",
 			old:  "	if s.guard.On() && !r.strange.Enter(from) {", new: "	if s.guard.On() && !r.strange.Enter(from) && r.nextID == 0 {",
