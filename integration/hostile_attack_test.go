@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -25,15 +24,16 @@ type plan struct {
 	Inputs, Pace int // how many, and how many a second
 	Seed         uint64
 	Ports        []port
-	Nodes        []string // that the gateway leads to
-	Gateway      string
+	Creed        *creed // nil: the cluster believes everyone
 }
 
 // port is a listener that is attacked.
 type port struct {
 	Name, Address string
-	Web           bool // it speaks HTTP, and WebSockets are opened there
+	Nodes         []string // where it is a gateway that leads to them: it speaks HTTP, and WebSockets are opened there
 }
+
+func (p port) web() bool { return len(p.Nodes) > 0 }
 
 // outcome is what an attack was.
 type outcome struct {
@@ -41,6 +41,9 @@ type outcome struct {
 	Dials map[string]int // connections by the port that took them
 	Took  time.Duration
 	CPU   time.Duration // of the attackers themselves
+	// What must be 0: answers with something in them that is for friends alone, and
+	// sessions of a TLS that is too old.
+	Told, Old int64
 }
 
 // attackVariable makes this test program the process of an attack, which is a plan.
@@ -81,10 +84,13 @@ func attackers(text string) error {
 	}
 	a := &attack{plan: p, pace: rate.NewLimiter(rate.Limit(p.Pace), max(1, p.Pace/50)), kinds: map[string]int{}, dials: map[string]int{}}
 	a.left.Store(int64(p.Inputs))
+	if err := errors.Join(a.arm(), a.settle(context.Background())); err != nil {
+		return err
+	}
 	began := time.Now()
 	a.begin(context.Background())
 	a.crowd.Wait()
-	o := outcome{Kinds: a.kinds, Dials: a.dials, Took: time.Since(began)}
+	o := outcome{Kinds: a.kinds, Dials: a.dials, Took: time.Since(began), Told: a.told.Load(), Old: a.old.Load()}
 	var used syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
 		return err
@@ -96,9 +102,11 @@ func attackers(text string) error {
 // attack is a crowd of attackers that share a budget of inputs and a pace.
 type attack struct {
 	plan
-	pace  *rate.Limiter
-	left  atomic.Int64
-	crowd sync.WaitGroup
+	pace      *rate.Limiter
+	left      atomic.Int64
+	crowd     sync.WaitGroup
+	arms      arms
+	told, old atomic.Int64
 
 	mu    sync.Mutex
 	kinds map[string]int // guarded by mu
@@ -119,11 +127,11 @@ func (a *attack) begin(ctx context.Context) {
 	for i, p := range a.Ports {
 		for j := range crowdPerPort {
 			who := uint64(i*crowdPerPort + j)
-			v := a.inventor(who)
+			v := a.inventor(p, who)
 			attackers.Go(func() { a.attacker(ctx, p, v, int(who)) })
 		}
 		for j := range slowPerPort {
-			v := a.inventor(uint64(1000 + j))
+			v := a.inventor(p, uint64(1000+j))
 			a.crowd.Go(func() { a.slow(ctx, p, v, j) })
 		}
 	}
@@ -133,8 +141,8 @@ func (a *attack) begin(ctx context.Context) {
 	})
 }
 
-func (a *attack) inventor(who uint64) *inventor {
-	return &inventor{Rand: rand.New(rand.NewPCG(a.Seed, who)), nodes: a.Nodes, gateway: a.Gateway}
+func (a *attack) inventor(p port, who uint64) *inventor {
+	return &inventor{Rand: rand.New(rand.NewPCG(a.Seed, who)), nodes: p.Nodes, gateway: p.Address, creed: a.Creed}
 }
 
 // spend takes one input from the budget, when its time has come.
@@ -150,67 +158,77 @@ func (a *attack) spend(ctx context.Context, kind string) bool {
 
 // dial connects from one of several addresses of this machine, where it has them: so
 // many connections would use up the ports of one.
-func (a *attack) dial(ctx context.Context, p port, who int) (net.Conn, error) {
+func (a *attack) dial(ctx context.Context, p port, who int) (*line, error) {
 	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+who%100))}}
 	nc, err := d.DialContext(ctx, "tcp", p.Address)
 	if err != nil {
 		d.LocalAddr = nil
 		nc, err = d.DialContext(ctx, "tcp", p.Address)
 	}
-	if err == nil {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.dials[p.Name]++
+	if err != nil {
+		return nil, err
 	}
-	return nc, err
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.dials[p.Name]++
+	return &line{Conn: nc, tcp: nc.(*net.TCPConn), told: &a.told}, nil
 }
 
 // attacker sends inputs, on one connection after the other, until the budget is spent.
 func (a *attack) attacker(ctx context.Context, p port, v *inventor, who int) {
 	for a.left.Load() > 0 && ctx.Err() == nil {
-		nc, err := a.dial(ctx, p, who)
+		l, err := a.dial(ctx, p, who)
 		if err != nil {
 			pause(ctx, 20*time.Millisecond)
 			continue
 		}
-		_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
-		next := (*inventor).text
-		if p.Web {
-			next = (*inventor).web
+		_ = l.SetDeadline(time.Now().Add(10 * time.Second))
+		if a.secure(ctx, l, v) {
+			a.call(ctx, l, p, v)
 		}
-		if p.Web && v.IntN(2) == 0 && a.opened(ctx, nc, v) {
+		_ = l.Close()
+	}
+}
+
+// call is what an attacker does with a connection.
+func (a *attack) call(ctx context.Context, l *line, p port, v *inventor) {
+	next, open := (*inventor).text, false
+	if p.web() {
+		next = (*inventor).web
+		if open = v.IntN(2) == 0 && a.opened(ctx, l, v); open {
 			next = (*inventor).socket
 		}
-		a.visit(ctx, nc, v, next)
-		_ = nc.Close()
+	}
+	if p.web() && !open || a.introduced(ctx, l, v, open) {
+		a.visit(ctx, l, v, next)
 	}
 }
 
 // visit sends inputs until the server has enough, or the attacker.
-func (a *attack) visit(ctx context.Context, nc net.Conn, v *inventor, next func(*inventor) input) {
+func (a *attack) visit(ctx context.Context, l *line, v *inventor, next func(*inventor) input) {
 	for {
 		in := next(v)
 		if !a.spend(ctx, in.kind) {
 			return
 		}
-		if _, err := nc.Write(in.bytes); err != nil && in.after == stay {
+		if _, err := l.Write(in.bytes); err != nil && in.after == stay {
 			return
 		}
 		switch in.after {
 		case stay:
-			if !listen(nc, 2*time.Millisecond) {
+			if !l.listen(2 * time.Millisecond) {
 				return
 			}
 			continue
 		case half:
-			if nc.(*net.TCPConn).CloseWrite() == nil {
-				listen(nc, 200*time.Millisecond)
+			if l.half() == nil {
+				l.listen(200 * time.Millisecond)
 			}
 		case silence:
 			pause(ctx, 200*time.Millisecond)
-			_ = nc.(*net.TCPConn).SetLinger(0)
+			l.reset()
 		case reset:
-			_ = nc.(*net.TCPConn).SetLinger(0)
+			l.reset()
 		case leave:
 		}
 		return
@@ -218,14 +236,14 @@ func (a *attack) visit(ctx context.Context, nc net.Conn, v *inventor, next func(
 }
 
 // opened opens a WebSocket; the handshake is an input, too.
-func (a *attack) opened(ctx context.Context, nc net.Conn, v *inventor) bool {
+func (a *attack) opened(ctx context.Context, l *line, v *inventor) bool {
 	if !a.spend(ctx, "handshakes") {
 		return false
 	}
-	if _, err := nc.Write(v.headers(v.path())); err != nil {
+	if _, err := l.Write(v.headers(v.path())); err != nil {
 		return false
 	}
-	res, err := http.ReadResponse(bufio.NewReaderSize(nc, 16), nil)
+	res, err := http.ReadResponse(bufio.NewReaderSize(l, 16), nil)
 	if err != nil {
 		return false
 	}
@@ -236,29 +254,63 @@ func (a *attack) opened(ctx context.Context, nc net.Conn, v *inventor) bool {
 // slow begins requests and sends a byte of them now and then.
 func (a *attack) slow(ctx context.Context, p port, v *inventor, who int) {
 	for ctx.Err() == nil && a.spend(ctx, "slow") {
-		nc, err := a.dial(ctx, p, who)
+		l, err := a.dial(ctx, p, who)
 		if err != nil {
 			pause(ctx, time.Second)
 			continue
 		}
 		b := v.request()
-		if p.Web {
+		if p.web() {
 			b = v.headers(v.path())
 		}
-		for _, c := range b[:len(b)-1] {
-			if _, err := nc.Write([]byte{c}); err != nil || !pause(ctx, 200*time.Millisecond) {
+		if a.Creed != nil && v.IntN(2) == 0 {
+			b = v.hello()
+		} else if a.Creed != nil && l.handshake(ctx, a.arms.good) != nil {
+			b = nil
+		}
+		for _, c := range b[:max(0, len(b)-1)] {
+			if _, err := l.Write([]byte{c}); err != nil || !pause(ctx, 200*time.Millisecond) {
 				break
 			}
 		}
-		_ = nc.Close()
+		_ = l.Close()
 	}
 }
 
+// line is a connection to a server, with TLS in it or without.
+type line struct {
+	net.Conn
+	tcp    *net.TCPConn
+	told   *atomic.Int64
+	buffer []byte
+}
+
 // listen reads what is answered within a time, and says whether there is more to come.
-func listen(nc net.Conn, wait time.Duration) bool {
-	_ = nc.SetReadDeadline(time.Now().Add(wait))
-	_, err := io.CopyN(io.Discard, nc, 1<<20)
-	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
+// What is for friends alone must not be among it.
+func (l *line) listen(wait time.Duration) bool {
+	if l.buffer == nil {
+		l.buffer = make([]byte, 16<<10)
+	}
+	_ = l.SetReadDeadline(time.Now().Add(wait))
+	for got := 0; got < 1<<20; {
+		n, err := l.Read(l.buffer)
+		if got += n; bytes.Contains(l.buffer[:n], []byte(forFriends)) {
+			l.told.Add(1)
+		}
+		if err != nil {
+			return errors.Is(err, os.ErrDeadlineExceeded)
+		}
+	}
+	return true
+}
+
+// half ends what is sent.
+func (l *line) half() error { return l.Conn.(interface{ CloseWrite() error }).CloseWrite() }
+
+// reset has the connection torn down when it is closed.
+func (l *line) reset() {
+	_ = l.tcp.SetLinger(0)
+	_ = l.tcp.Close()
 }
 
 // pause waits, unless the attack ends.

@@ -37,6 +37,7 @@ type inventor struct {
 	*rand.Rand
 	nodes   []string // addresses that the gateway leads to
 	gateway string
+	creed   *creed // nil: the cluster believes everyone
 }
 
 // oneOf is a value of several.
@@ -53,8 +54,17 @@ var numbers = []string{
 var words = strings.Fields(`EX PX EXAT PXAT NX XX KEEPTTL GET IFVERSION MATCH COUNT KEY PREFIX STATE SETNAME SETINFO ID AUTH STATUS TOPOLOGY
 	ADD REMOVE FORGET ABORT THROTTLE PLAN node manager m-1 m-2 move TYPE server * ** [ \ ? ] {} [] null`)
 
-// key is one of this load's own: nobody else has keys that begin so.
-func (v *inventor) key() string { return "hostile:" + strconv.Itoa(v.IntN(500)) }
+// key is one of this load's own: nobody else has keys that begin so. Where others' are
+// guarded it is one of theirs just as well.
+func (v *inventor) key() string {
+	if v.creed != nil && v.IntN(2) == 0 {
+		return v.others()
+	}
+	return hostile + strconv.Itoa(v.IntN(500))
+}
+
+// hostile is what the keys of attackers begin with.
+const hostile = "hostile:"
 
 // argument is anything that a command may be given.
 func (v *inventor) argument() string {
@@ -190,6 +200,10 @@ func (v *inventor) frame() (kind string, b []byte) {
 // text is an input for a port that speaks the text protocol.
 func (v *inventor) text() input {
 	in := input{after: oneOf(v, stay, stay, stay, stay, leave, reset)}
+	if v.creed != nil && v.IntN(3) == 0 {
+		in.kind, in.bytes = v.guardedText()
+		return in
+	}
 	switch v.IntN(20) {
 	case 0, 1, 2, 3, 4, 5:
 		in.kind, in.bytes = "commands", v.request()
@@ -220,7 +234,7 @@ func (v *inventor) headers(path string, changes ...string) []byte {
 	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\n", path)
 	for _, h := range [][2]string{
 		{"Host", v.gateway},
-		{"Origin", "http://" + v.gateway},
+		{"Origin", v.origin()},
 		{"Connection", "Upgrade"},
 		{"Upgrade", "websocket"},
 		{"Sec-WebSocket-Version", "13"},
@@ -248,6 +262,10 @@ func (v *inventor) path() string {
 // web is an input for the gateway's port.
 func (v *inventor) web() input {
 	in := input{after: oneOf(v, stay, stay, leave, reset)}
+	if v.creed != nil && v.IntN(10) == 0 {
+		in.kind, in.bytes = "bearers", v.bearer()
+		return in
+	}
 	switch v.IntN(10) {
 	case 0, 1, 2, 3:
 		change := oneOf(v, [][]string{
@@ -324,6 +342,11 @@ func framed(first byte, payload []byte) []byte {
 func (v *inventor) socket() input {
 	in := input{after: oneOf(v, stay, stay, stay, stay, leave, reset)}
 	first := byte(final | binOp)
+	if v.creed != nil && v.IntN(3) == 0 {
+		in.kind, in.bytes = v.guardedText()
+		in.kind, in.bytes = in.kind+" in frames", framed(first, in.bytes)
+		return in
+	}
 	switch v.IntN(16) {
 	case 0, 1, 2:
 		in.kind, in.bytes = "commands in frames", framed(first, v.request())
@@ -365,6 +388,10 @@ func TestInventedInputsComeAgain(t *testing.T) {
 		for range 2000 {
 			all = append(all, v.text(), v.web(), v.socket())
 		}
+		v.creed = &creed{Tokens: []string{"e30.e30.AAAA"}, Broken: []string{"e30.e30.AAAB"}}
+		for range 2000 {
+			all = append(all, v.text(), v.web(), v.socket())
+		}
 		return all
 	}
 	kinds, second := map[string]bool{}, of(1)
@@ -374,7 +401,7 @@ func TestInventedInputsComeAgain(t *testing.T) {
 			t.Fatalf("input %d is %+v, and %+v the second time", i, in, again)
 		}
 	}
-	if len(kinds) < 30 {
+	if len(kinds) < 36 {
 		t.Errorf("only %d kinds: %v", len(kinds), kinds)
 	}
 }

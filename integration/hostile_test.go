@@ -2,10 +2,12 @@ package integration
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -37,10 +39,19 @@ const (
 // from many connections at once. Clients beside them, on nodes, through the channels of
 // the gateway and through its Redis door, see no error and no wrong answer; no server
 // panics, grows without bound, or keeps anything of it.
+//
+// Once the cluster believes everyone who reaches it. The other one has everything on: TLS
+// on each listener, tokens, a secret and certificates of members, and gateways of the
+// nodes' own; attackers speak in the clear and within TLS, with tokens that are none or
+// that open their own keys alone. They change no key but those, and are told none.
 func TestHostileBytesHarmNobody(t *testing.T) {
-	inputs, pace := number(t, hostileVariable, 12_000), number(t, hostileRateVariable, 4_000)
+	t.Run("open", func(t *testing.T) { siege(t, newBesieged(t, false)) })
+	t.Run("guarded", func(t *testing.T) { siege(t, newBesieged(t, true)) })
+}
+
+func siege(t *testing.T, b *besieged) {
+	inputs, pace := number(t, hostileVariable, 6_000), number(t, hostileRateVariable, 4_000)
 	measure := os.Getenv(hostileVariable) != ""
-	b := newBesieged(t)
 	h := b.healthy()
 	if measure {
 		pause(t.Context(), 2*time.Second) // connections, first segments, and the like
@@ -49,7 +60,11 @@ func TestHostileBytesHarmNobody(t *testing.T) {
 	}
 	b.look(before)
 	h.phase(during)
-	o, err := launch(t.Context(), plan{Inputs: inputs, Pace: pace, Seed: 1, Ports: b.ports(), Nodes: b.addresses(), Gateway: b.gatewayAddr})
+	p := plan{Inputs: inputs, Pace: pace, Seed: 1, Ports: b.ports()}
+	if b.wall != nil {
+		p.Creed = b.wall.creed()
+	}
+	o, err := launch(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,23 +74,35 @@ func TestHostileBytesHarmNobody(t *testing.T) {
 		pause(t.Context(), calm)
 	}
 	h.audit()
+	if b.wall != nil {
+		b.wall.audit()
+	}
 	b.untilQuiet()
 	b.look(after)
 	b.judge()
+	o.judge(t, inputs, pace)
+	if measure {
+		h.report()
+	}
+	b.report(o.Took)
+}
+
+// judge tells what an attack was, and wants it to have been one that was in vain.
+func (o *outcome) judge(t *testing.T, inputs, pace int) {
+	t.Helper()
 	sent := 0
 	for _, kind := range slices.Sorted(maps.Keys(o.Kinds)) {
 		t.Logf("%8d  %s", o.Kinds[kind], kind)
 		sent += o.Kinds[kind]
 	}
-	t.Logf("%8d  inputs in %.1f s (%.0f a second, at most %d) on connections to %v; the attackers used %.2f cores", sent, o.Took.Seconds(),
+	t.Logf("%8d  inputs of %d kinds in %.1f s (%.0f a second, at most %d) on connections to %v; the attackers used %.2f cores", sent, len(o.Kinds), o.Took.Seconds(),
 		float64(sent)/o.Took.Seconds(), pace, o.Dials, o.CPU.Seconds()/o.Took.Seconds())
 	if sent < inputs {
 		t.Errorf("only %d of %d inputs were sent", sent, inputs)
 	}
-	if measure {
-		h.report()
+	if o.Told > 0 || o.Old > 0 {
+		t.Errorf("%d answers held what is for friends alone, %d sessions were of a TLS that is too old", o.Told, o.Old)
 	}
-	b.report(o.Took)
 }
 
 func number(t *testing.T, variable string, otherwise int) int {
@@ -103,12 +130,15 @@ const (
 type besieged struct {
 	*fleet
 	door, gatewayAddr string
+	own               map[string]string // gateways of the nodes' own
 	servers           []*server
+	wall              *wall // nil: it believes everyone
 }
 
 // server is a process, and what it was seen to be like.
 type server struct {
 	*process
+	role  string
 	admin string
 	seen  [phases]condition
 }
@@ -120,22 +150,36 @@ type condition struct {
 	goroutines, sockets, died int64 // died are panics that were contained
 }
 
-func newBesieged(t *testing.T) *besieged {
+func newBesieged(t *testing.T, guarded bool) *besieged {
 	t.Helper()
-	b := &besieged{fleet: newFleet(t, 2), gatewayAddr: freeAddress(t), door: freeAddress(t)}
+	b := &besieged{fleet: newFleet(t, 2), gatewayAddr: freeAddress(t), door: freeAddress(t), own: make(map[string]string)}
+	if guarded {
+		b.wall = newWall(b)
+	}
 	gateway := b.process("gateway", "QUOIT_GATEWAY_ADDR="+b.gatewayAddr, "QUOIT_GATEWAY_REDIS_ADDR="+b.door, "QUOIT_MANAGER_ADDR="+b.address, "QUOIT_GATEWAY_MAX_VALUE=256KiB", "QUOIT_GATEWAY_MAX_INFLIGHT=64MiB")
-	for name, p := range map[string]*process{"MANAGER": b.manager, "NODE": b.node(), "NODE ": b.node(), "GATEWAY": gateway} {
-		name = strings.TrimSpace(name)
-		s := &server{process: p, admin: freeAddress(t)}
-		p.env = append(p.env, "QUOIT_"+name+"_ADMIN_ADDR="+s.admin)
-		if name == "NODE" {
-			p.env = append(p.env, "QUOIT_NODE_MAX_VALUE=256KiB", "QUOIT_NODE_MAX_INFLIGHT=64MiB", "QUOIT_WAL_SEGMENT=4MiB")
+	for _, s := range []*server{{role: "manager", process: b.manager}, {role: "node", process: b.node()}, {role: "node", process: b.node()}, {role: "gateway", process: gateway}} {
+		s.admin = freeAddress(t)
+		s.env = append(s.env, "QUOIT_"+strings.ToUpper(s.role)+"_ADMIN_ADDR="+s.admin)
+		if s.role == "node" {
+			s.env = append(s.env, "QUOIT_NODE_MAX_VALUE=256KiB", "QUOIT_NODE_MAX_INFLIGHT=64MiB", "QUOIT_WAL_SEGMENT=4MiB")
+		}
+		if guarded {
+			s.env = append(s.env, b.wall.settings(s.role)...)
+		}
+		if guarded && s.role == "node" {
+			own := freeAddress(t)
+			b.own[s.name] = own
+			s.env = append(s.env, "QUOIT_NODE_GATEWAY_ADDR="+own, "QUOIT_NODE_GATEWAY_URL=wss://"+own)
 		}
 		b.servers = append(b.servers, s)
-		p.start(t, "")
+		s.start(t, "")
 	}
 	slices.SortFunc(b.servers, func(x, y *server) int { return strings.Compare(x.name, y.name) })
-	b.until("the nodes to serve", settled(2))
+	if guarded {
+		b.wall.untilSettled()
+	} else {
+		b.until("the nodes to serve", settled(2))
+	}
 	for _, s := range b.servers {
 		s.untilReady(t)
 	}
@@ -147,11 +191,14 @@ func (b *besieged) addresses() []string { return slices.Sorted(maps.Keys(b.nodes
 func (b *besieged) ports() []port {
 	ports := []port{
 		{Name: "manager", Address: b.address},
-		{Name: "gateway", Address: b.gatewayAddr, Web: true},
+		{Name: "gateway", Address: b.gatewayAddr, Nodes: b.addresses()},
 		{Name: "door", Address: b.door},
 	}
 	for _, node := range b.addresses() {
 		ports = append(ports, port{Name: "node", Address: node})
+		if own := b.own[node]; own != "" {
+			ports = append(ports, port{Name: "node's gateway", Address: own, Nodes: []string{node}})
+		}
 	}
 	return ports
 }
@@ -317,36 +364,69 @@ type good struct {
 	count [phases]int             // of faults; guarded by mu
 }
 
+// friends are what the keys of those clients begin with.
+func friends() []string { return []string{"Go client:", "channels:", "Redis door:", "own gateways:"} }
+
+// goodWorkers is how many each of them has, goodRegisters the keys of each of those.
+const (
+	goodWorkers   = 3
+	goodRegisters = 50
+)
+
 // healthy starts them.
 func (b *besieged) healthy() *healthy {
 	b.t.Helper()
-	h := &healthy{t: b.t, static: b.open()}
+	h := &healthy{t: b.t, static: b.friend("Go client")}
 	for i := range statics {
-		if err := h.static.Put(b.t.Context(), staticKey(i), []byte(staticKey(i))); err != nil {
+		if err := h.static.Put(b.t.Context(), staticKey(i), staticValue(i)); err != nil {
 			b.t.Fatal(err)
 		}
 	}
-	door := redis.NewClient(&redis.Options{Addr: b.door, MaxRetries: -1, DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, PoolTimeout: patience})
-	b.t.Cleanup(func() { _ = door.Close() })
-	for name, store := range map[string]oracle.Store{
-		"Go client": h.static, "channels": b.open(client.WithDialer(b.channel)), "Redis door": doorStore{door},
-	} {
-		g := &good{name: name}
-		g.work = oracle.New(store, oracle.Options{Prefix: name + ":", Workers: 3, Registers: 50, Rate: 250, Timeout: patience, Observe: g.observe})
-		g.work.Start(context.WithoutCancel(b.t.Context()))
-		b.t.Cleanup(g.work.Halt)
-		h.all = append(h.all, g)
+	h.start("Go client", h.static)
+	h.start("channels", b.friend("channels", client.WithDialer(b.channel)))
+	if b.wall != nil {
+		h.start("own gateways", b.friend("own gateways", client.WithDialer(b.ownChannel)))
 	}
-	slices.SortFunc(h.all, func(x, y *good) int { return strings.Compare(x.name, y.name) })
+	o := &redis.Options{Addr: b.door, Protocol: 2, MaxRetries: -1, DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience, PoolTimeout: patience}
+	if b.wall != nil {
+		o.Password, o.TLSConfig = b.wall.friend("Redis door"), b.wall.config()
+		o.TLSConfig.ServerName, _, _ = net.SplitHostPort(b.door)
+	}
+	door := redis.NewClient(o)
+	b.t.Cleanup(func() { _ = door.Close() })
+	h.start("Redis door", doorStore{door})
 	return h
+}
+
+func (h *healthy) start(name string, store oracle.Store) {
+	g := &good{name: name}
+	g.work = oracle.New(store, oracle.Options{Prefix: name + ":", Workers: goodWorkers, Registers: goodRegisters, Rate: 250, Timeout: patience, Observe: g.observe})
+	g.work.Start(context.WithoutCancel(h.t.Context()))
+	h.t.Cleanup(g.work.Halt)
+	h.all = append(h.all, g)
 }
 
 // statics are keys that do not change.
 const statics = 500
 
+func staticValue(i int) []byte { return []byte(staticKey(i) + " " + forFriends) }
+
+// friend is a client that means well, with a token for keys of its name.
+func (b *besieged) friend(name string, o ...client.Option) *client.Client {
+	b.t.Helper()
+	if b.wall != nil {
+		o = append(o, client.WithToken(text(b.wall.friend(name))))
+	}
+	return b.open(o...)
+}
+
 func (b *besieged) open(o ...client.Option) *client.Client {
 	b.t.Helper()
-	db, err := client.Open(b.t.Context(), b.addresses(), append(o, client.WithDialTimeout(patience))...)
+	all := []client.Option{client.WithDialTimeout(patience)}
+	if b.wall != nil {
+		all = append(all, client.WithTLS(b.wall.config()))
+	}
+	db, err := client.Open(b.t.Context(), b.addresses(), append(all, o...)...)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -356,15 +436,28 @@ func (b *besieged) open(o ...client.Option) *client.Client {
 
 // channel dials a node as a page does.
 func (b *besieged) channel(ctx context.Context, address string) (client.Conn, error) {
-	ws, _, err := websocket.Dial(ctx, "ws://"+b.gatewayAddr+"/v1/node/"+address, &websocket.DialOptions{ //nolint:bodyclose // the library does
-		HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}, Subprotocols: []string{"quoit.v1"},
-		HTTPHeader: http.Header{"Origin": {"http://" + b.gatewayAddr}},
+	return b.channelBy(ctx, b.gatewayAddr, address)
+}
+
+// ownChannel dials a node as a page does that goes straight to it.
+func (b *besieged) ownChannel(ctx context.Context, address string) (client.Conn, error) {
+	return b.channelBy(ctx, b.own[address], address)
+}
+
+func (b *besieged) channelBy(ctx context.Context, gateway, address string) (client.Conn, error) {
+	scheme, page := "ws://", "http://"
+	if b.wall != nil {
+		scheme, page = "wss://", "https://"
+	}
+	socket, _, err := websocket.Dial(ctx, scheme+gateway+"/v1/node/"+address, &websocket.DialOptions{ //nolint:bodyclose // the library does
+		HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: b.wall.config()}}, Subprotocols: []string{"quoit.v1"},
+		HTTPHeader: http.Header{"Origin": {page + gateway}},
 	})
 	if err != nil {
 		return nil, err
 	}
-	ws.SetReadLimit(-1)
-	return websocket.NetConn(context.WithoutCancel(ctx), ws, websocket.MessageBinary), nil
+	socket.SetReadLimit(-1)
+	return websocket.NetConn(context.WithoutCancel(ctx), socket, websocket.MessageBinary), nil
 }
 
 // doorStore is the cluster as a Redis client sees it.
@@ -425,7 +518,7 @@ func (h *healthy) audit() {
 		}
 	}
 	for i := range statics {
-		if value, err := h.static.Get(ctx, staticKey(i)); err != nil || string(value) != staticKey(i) {
+		if value, err := h.static.Get(ctx, staticKey(i)); err != nil || !bytes.Equal(value, staticValue(i)) {
 			h.t.Fatalf("%s: %q, %v", staticKey(i), value, err)
 		}
 	}
