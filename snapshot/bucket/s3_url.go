@@ -183,7 +183,7 @@ func (c *S3Config) host() (string, bool, error) {
 	switch {
 	case err != nil:
 		return "", false, errors.New("endpoint: not a URL: want http://host:port or https://host:port")
-	case u.User != nil:
+	case strings.Contains(c.Endpoint, "@"): // also where what is before it is no scheme and a user
 		return "", false, errors.New("endpoint: keys do not belong in a URL: set QUOIT_S3_ACCESS_KEY and QUOIT_S3_SECRET_KEY")
 	case u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
 		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":

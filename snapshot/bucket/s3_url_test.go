@@ -104,6 +104,7 @@ func TestParseS3Refuses(t *testing.T) {
 		{"s3://quoit?endpoint=ftp://minio", "want http://host:port", someKeys},
 		{"s3://quoit?endpoint=http://minio/path", "nothing after it", someKeys},
 		{"s3://quoit?endpoint=http://access:hush@minio", "do not belong in a URL", someKeys},
+		{"s3://quoit?endpoint=access:hush@minio", "do not belong in a URL", someKeys},
 		{"s3://quoit?endpoint=http://minio&ca=/ca.pem", "want https://", someKeys},
 		{"s3://quoit", "set QUOIT_S3_ACCESS_KEY and QUOIT_S3_SECRET_KEY", environ()},
 		{"s3://quoit", "belong together", environ("QUOIT_S3_SECRET_KEY=hush")},
