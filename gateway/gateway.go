@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quoitdb/quoit/client"
 	"github.com/quoitdb/quoit/internal/admin"
 	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/config"
@@ -33,9 +34,12 @@ type Seams struct {
 	Listener, RedisListener net.Listener
 	// Keys verify tokens, in the place of the file of the settings.
 	Keys *auth.Keys
-	// Dial opens connections to nodes and to the manager; nil is TCP, or TLS where the
-	// settings say so.
+	// Dial opens connections of channels to nodes, and of the console to the manager; nil
+	// is TCP, or TLS where the settings say so.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// DialClient opens those of the clients by which the Redis door asks nodes and the
+	// gateway learns the topology; nil as with Dial.
+	DialClient client.Dialer
 	// Now is the time of day; nil is the machine's.
 	Now func() time.Time
 	// Ready is called by Run once it listens.

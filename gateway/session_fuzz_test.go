@@ -259,7 +259,9 @@ func newBorder(f *testing.F, l *lasting) *border {
 	gateway := func(c *customs) *fixture {
 		return start(f, cluster.Manager(), options{
 			config: func(g *Config) { g.KeysFile, g.Token = l.file, config.NewSecret(l.own) },
-			seams:  func(s *Seams) { s.Dial = c.dial },
+			seams: func(s *Seams) {
+				s.Dial, s.DialClient = c.dial, func(ctx context.Context, address string) (client.Conn, error) { return c.dial(ctx, address) }
+			},
 		}).ready()
 	}
 	b.door, b.web = gateway(b.customs[0]), gateway(b.customs[1])

@@ -29,6 +29,9 @@ func (g *Gateway) openTLS(s *Seams) (err error) {
 			return g.config.only.reach(ctx, dial, address)
 		}
 	}
+	if s.DialClient != nil {
+		g.source.dialer = s.DialClient
+	}
 	if g.dial == nil {
 		g.dial = func(ctx context.Context, address string) (net.Conn, error) {
 			return g.config.only.reach(ctx, dial, address)

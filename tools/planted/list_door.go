@@ -70,6 +70,12 @@ func doorMistakes() []mistake {
 			pkg: "gateway", tests: []string{"TestTheRedisDoorActsForWhoAsks"},
 		},
 		{
+			name: "gateway-door-scopes-unasked", what: "The Redis door passes on requests for keys that the token does not open: the node refuses them, if it asks.",
+			file: "gateway/dispatch.go",
+			old:  "	refusal := auth.Authorize(v.who(), v.gw.clock.coarse(), cmd, args)\n", new: "	refusal, _ := v.denies(cmd, args), auth.Authorize\n",
+			pkg: "gateway", tests: []string{"FuzzWhatATokenOpens"},
+		},
+		{
 			name: "gateway-status-without-token", what: "Everybody is told how the cluster does.",
 			file: "gateway/console.go",
 			old:  "	if !c.gw.asks() {\n		return nil, true\n", new: "	if !c.gw.asks() || least == auth.ClusterRead {\n		return nil, true\n",

@@ -59,6 +59,12 @@ func securityMistakes() []mistake {
 			pkg: inNode, tests: []string{"TestWhatClientsAreToldOfTroubleIsDiscreet"},
 		},
 		{
+			name: "bucket-endpoint-told", what: "A key in the URL of an endpoint without a scheme is repeated in the error.",
+			file: "snapshot/bucket/s3_url.go",
+			old:  "	case strings.Contains(c.Endpoint, \"@\"):", new: "	case u.User != nil:",
+			pkg: "snapshot/bucket", tests: []string{"FuzzLocation"},
+		},
+		{
 			name: "node-any-error-as-it-is", what: "An error that has no reply of its own is sent to the client as it is.",
 			file: "node/dispatch.go",
 			old:  "		c.refuse(c.srv.replyFor(err))\n", new: "		c.refuse(protocol.AsError(err))\n",
