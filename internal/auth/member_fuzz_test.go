@@ -62,7 +62,8 @@ func FuzzStrangerAmongMembers(f *testing.F) {
 	f.Add([]byte("MANAGER"), []byte("m"), nonce, []byte{}, []byte("-NOAUTH no\r\n"))
 	f.Add([]byte("client"), []byte(""), []byte{}, nonce, []byte("+OK\r\n+OK\r\n"))
 	f.Add([]byte("operator"), []byte("x"), nonce, nonce, append(bytes.Clone(bulk), "$-1\r\n"...))
-	m := NewMembers(&Config{ClusterSecret: config.NewSecret(secret), TokenKeysFile: "keys.json"}, false)
+	c := Config{ClusterSecret: config.NewSecret(secret), TokenKeysFile: "keys.json"}
+	m := newMembers(&c, newSecrets(c.ClusterSecret, nil, nil), false)
 	f.Fuzz(func(t *testing.T, role, name, nonce, mac, answers []byte) {
 		hex := func(b []byte) []byte {
 			var p proof
@@ -94,6 +95,34 @@ func FuzzStrangerAmongMembers(f *testing.F) {
 		}
 		if n := bytes.Count(far.heard, []byte("\r\nCHALLENGE\r\n")) + bytes.Count(far.heard, []byte("\r\nPROVE\r\n")); n > 2 || !bytes.HasPrefix(far.heard, []byte("*4\r\n$9\r\nCHALLENGE\r\n")) || bytes.Count(far.heard, []byte("*")) != n {
 			t.Fatalf("a server that answers %q is told %q", answers, far.heard)
+		}
+	})
+}
+
+// FuzzSecrets: what is taken for the cluster's secrets is lines of the file that are long
+// enough, and an error shows nothing of it.
+func FuzzSecrets(f *testing.F) {
+	long := strings.Repeat("s", MinClusterSecret)
+	for _, text := range []string{long, long + "\n", long + "\r\n" + long + "2", "\n\n" + long, long[1:], "", strings.Repeat(long+"\n", 5), long + "\nshort", " " + long + " "} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		all, err := parseSecrets(text)
+		if err != nil {
+			for line := range strings.Lines(text) {
+				if line = strings.TrimSpace(line); len(line) > 16 && strings.Contains(err.Error(), line) {
+					t.Fatalf("%q is told: %v", line, err)
+				}
+			}
+			return
+		}
+		for _, one := range all {
+			if len(one) < MinClusterSecret || strings.Contains(one, "\n") || !strings.Contains(text, one) {
+				t.Fatalf("%q has the secret %q", text, one)
+			}
+		}
+		if len(all) == 0 || len(all) > maxSecrets {
+			t.Fatalf("%q has %d secrets", text, len(all))
 		}
 	})
 }
