@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -56,7 +57,7 @@ func (m Memory) of(available int64) int64 {
 
 // availableMemory is what the container allows, or what the machine has, whichever is
 // less; 0 if neither can be found out.
-func availableMemory() int64 {
+var availableMemory = sync.OnceValue(func() int64 {
 	least := uint64(math.MaxInt64)
 	for _, ask := range []func() (uint64, error){memlimit.FromCgroup, memlimit.FromSystem} {
 		if n, err := ask(); err == nil && n > 0 {
@@ -67,7 +68,7 @@ func availableMemory() int64 {
 		return 0
 	}
 	return int64(least)
-}
+})
 
 // memory is how a node's limit is divided. What is in flight has a part of its own, so
 // that a node that is full of data can still be read and emptied.

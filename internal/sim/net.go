@@ -256,6 +256,7 @@ func (n *network) open(id int, d dice, from, to *process, local, remote address)
 	s.ends[0].other, s.ends[1].other = s.ends[1], s.ends[0]
 	for _, e := range s.ends {
 		e.cond = sync.NewCond(&s.mu)
+		e.way = fmt.Sprintf("#%d %s", s.id, e.inbound())
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -122,11 +122,17 @@ func (m *machine) end() {
 	m.ending.Wait()
 }
 
+// What is the same for every process is found out once.
+var (
+	managerDefaults = sync.OnceValue(manager.DefaultConfig)
+	nodeDefaults    = sync.OnceValue(node.DefaultConfig)
+)
+
 // startManager is the manager's part of boot.
 func startManager(m *machine, p *process) (func(), <-chan struct{}, error) {
 	w := m.w
 	ctx, cancel := context.WithCancel(context.Background())
-	c := manager.DefaultConfig()
+	c := managerDefaults()
 	c.Addr, c.Open, c.AdminAddr, c.Bucket = "0.0.0.0:7400", true, "off", "file:///unused"
 	c.InitialNodes, c.Join = w.plan.nodes, manager.JoinManual
 	c.Poll, c.NodeTimeout = 500*time.Millisecond, 2*time.Second
@@ -182,7 +188,7 @@ func startNode(m *machine, p *process) (func(), <-chan struct{}, error) {
 }
 
 func (w *World) nodeConfig(m *machine) node.Config {
-	c := node.DefaultConfig()
+	c := nodeDefaults()
 	c.Addr, c.Advertise, c.Open, c.AdminAddr = "0.0.0.0:7401", m.addr, true, "off"
 	c.DataDir, c.Bucket, c.ManagerAddr = "/data", "file:///unused", w.manager.addr
 	c.Tokens = w.tokensOf(m)

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -33,6 +32,7 @@ type end struct {
 	p             *process // nil: a ghost
 	other         *end
 	local, remote address
+	way           string // for the trace: number and link
 	cond          *sync.Cond
 
 	flight  []message // on their way here
@@ -189,7 +189,7 @@ func (e *end) arrive() {
 	e.flight = e.flight[1:]
 	e.flying -= len(m.data)
 	if m.err == nil {
-		s.n.w.trace.note("deliver", fmt.Sprintf("#%d %s", s.id, e.inbound()), m.data)
+		s.n.w.trace.note("deliver", e.way, m.data)
 	}
 	switch {
 	case e.closed && m.err == nil:

@@ -1,6 +1,9 @@
 package vfs
 
-import "slices"
+import (
+	"bytes"
+	"slices"
+)
 
 // content is the bytes of a file in blocks, of which nil ones are zeros. A block is never
 // changed once it is there, but replaced, so that files and their copies share those that
@@ -88,11 +91,7 @@ func (c *content) take(other *content, i, to int) {
 	}
 }
 
-func allZero(p []byte) bool {
-	for _, b := range p {
-		if b != 0 {
-			return false
-		}
-	}
-	return true
-}
+// noBytes is what a block holds that is not there.
+var noBytes block
+
+func allZero(p []byte) bool { return bytes.Equal(p, noBytes[:len(p)]) }

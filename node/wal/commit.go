@@ -209,10 +209,7 @@ func (l *Log) zerosFor(n int) []byte {
 	if l.o.Sync != SyncAlways || n > wetGroup {
 		return nil
 	}
-	if l.zeros == nil {
-		l.zeros = make([]byte, min(wetAhead, l.o.SegmentSize))
-	}
-	return l.zeros
+	return zeros[:]
 }
 
 // sync makes everything written durable.

@@ -135,7 +135,7 @@ func frameBefore(r *frameReader, off int64) (int64, error) {
 // before that it gets a *GapError.
 func (l *Log) CopyPiece(w io.Writer, p Piece) error {
 	return l.withPiece(p, func(r *frameReader, name string) error {
-		b := bufio.NewWriterSize(w, 64<<10)
+		b := bufio.NewWriterSize(w, int(min(64<<10, p.Size())))
 		if _, err := b.Write(p.encode()); err != nil {
 			return fmt.Errorf("wal: copy a piece: %w", err)
 		}

@@ -90,6 +90,7 @@ func (r *frameReader) bytes(off int64, n int) ([]byte, error) {
 func (r *frameReader) promiseBeyond(off int64) (promised bool, reach int64, err error) {
 	reach = off
 	for at := off; at+frameHeader <= r.end; at += frameAlign {
+		at = r.behindZeros(at)
 		f, ok, err := r.peek(at)
 		if err != nil {
 			return false, 0, err
@@ -106,6 +107,18 @@ func (r *frameReader) promiseBeyond(off int64) (promised bool, reach int64, err 
 		}
 	}
 	return false, reach, nil
+}
+
+// behindZeros goes from at to the first multiple of frameAlign where something else than
+// zeros is, but not beyond what has been read already nor where a last header would fit:
+// most of a segment is zeros, and each of them asked for a header takes a start's time.
+func (r *frameReader) behindZeros(at int64) int64 {
+	for last := min(r.at+int64(len(r.buf)), r.end) - frameHeader; at >= r.at && at < last; at += frameAlign {
+		if le.Uint64(r.buf[at-r.at:]) != 0 {
+			break
+		}
+	}
+	return at
 }
 
 // readHeader reads and checks the header of the segment with this number.

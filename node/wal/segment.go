@@ -65,6 +65,9 @@ const (
 	wetGroup = 128 << 10 // larger groups do not notice
 )
 
+// zeros are to be written ahead of logs, and never changed: one piece for all of them.
+var zeros [wetAhead]byte
+
 // write writes b at position n. Where b reaches blocks that have never been
 // written, it first writes zeros there and beyond.
 func (s *segment) write(b []byte, n LSN, zeros []byte) error {

@@ -141,8 +141,7 @@ type Log struct {
 	reading  readers // who copies from which segment
 	counts   Stats
 
-	cur   *segment // the one being written; the leader's
-	zeros []byte   // to write ahead of the log; the leader's
+	cur *segment // the one being written; the leader's
 
 	wake, full, quit chan struct{} // for the background writer of the lazy modes
 	commits          chan struct{} // holds the lead on its way to the committer

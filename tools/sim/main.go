@@ -1,7 +1,7 @@
 // Command sim runs the simulator of internal/sim, many seeds, in a build in which one
 // seed is always the same run: the Go runtime draws its own chances (which ready
 // goroutine a select takes, where the iteration of a map begins) from the seed, too,
-// and takes the processor from nobody. The compiler is given changed copies of three
+// and takes the processor from nobody. The compiler is given changed copies of six
 // files of the runtime for that (go test -overlay); the toolchain stays as it is.
 //
 //	go run ./tools/sim                    # 10,000 seeds, on as many cores as there are
@@ -29,6 +29,7 @@ func main() {
 	flag.IntVar(&o.jobs, "jobs", runtime.NumCPU(), "how many processes run seeds at the same time")
 	flag.BoolVar(&o.twice, "twice", false, "run every seed twice, in two processes and in another order, and compare the runs")
 	flag.BoolVar(&o.gate, "gate", true, "fail where a kind of fault or work has never happened")
+	flag.StringVar(&o.build, "build", "", "build the simulator in this folder and run nothing: for profiles")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -43,9 +44,14 @@ type options struct {
 	one, from   uint64
 	seeds, jobs int
 	twice, gate bool
+	build       string
 }
 
 func run(ctx context.Context, o options) error {
+	if o.build != "" {
+		_, err := build(ctx, o.build)
+		return err
+	}
 	dir, err := os.MkdirTemp("", "quoit-sim-")
 	if err != nil {
 		return err
@@ -96,7 +102,8 @@ func (s *simulator) command(ctx context.Context, env ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, s.binary, "-test.run", "^TestSeeds$", "-test.timeout", "0")
 	cmd.Env = append(os.Environ(), env...)
 	// One processor: otherwise the scheduler's choices are the machine's. No collection
-	// that begins by itself: the test collects between two seeds.
-	cmd.Env = append(cmd.Env, "GOMAXPROCS=1", "GOGC=off")
+	// that begins by itself: the test collects between two seeds. No stacks that begin
+	// smaller after a collection.
+	cmd.Env = append(cmd.Env, "GOMAXPROCS=1", "GOGC=off", "GODEBUG=adaptivestackstart=0")
 	return cmd
 }
