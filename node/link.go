@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/quoitdb/quoit/internal/peer"
@@ -16,17 +15,25 @@ type link struct {
 	dial    peer.Dialer
 	address string
 
-	mu   sync.Mutex
-	conn *peer.Conn // guarded by mu; nil when there is none
+	// turn holds one token: who has it may use conn. It is no mutex, because who waits for
+	// it must be able to give up: the manager may take seconds to answer.
+	turn chan struct{}
+	conn *peer.Conn // nil when there is none
 }
+
+func newLink(address string) *link { return &link{address: address, turn: make(chan struct{}, 1)} }
 
 // linkTimeout bounds the dialling and each reply.
 const linkTimeout = 5 * time.Second
 
 // do sends a request. Its reply's bytes must not be kept.
 func (l *link) do(ctx context.Context, name string, args ...[]byte) (protocol.Reply, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return protocol.Reply{}, ctx.Err()
+	}
+	defer func() { <-l.turn }()
 	if l.conn == nil {
 		conn, err := peer.Dial(ctx, l.dial, l.address, linkTimeout)
 		if err != nil {
@@ -45,8 +52,8 @@ func (l *link) do(ctx context.Context, name string, args ...[]byte) (protocol.Re
 }
 
 func (l *link) close() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
 	if l.conn != nil {
 		_ = l.conn.Close()
 		l.conn = nil

@@ -177,7 +177,7 @@ func newNode(c Config, s Seams) *Node {
 		log:    cmp.Or(s.Logger, slog.Default()),
 		memory: c.Limits.divide(availableMemory()),
 		clock:  newClock(s.Now), state: &state{}, stats: &stats{}, reports: newReports(),
-		link: &link{address: c.ManagerAddr},
+		link: newLink(c.ManagerAddr),
 		life: life{ready: make(chan struct{}), failed: make(chan struct{}), ended: make(chan struct{})},
 	}
 	n.state.publish(&view{why: "the node is starting"})

@@ -63,8 +63,8 @@ type loader struct {
 
 // lazyReader opens a part when it is first wanted.
 type lazyReader struct {
-	mu     sync.Mutex
-	opened bool
+	mu     sync.Mutex    // is not held while the part is read: that may take as long as the bucket does
+	opened chan struct{} // nil: nobody has begun; closed: it is open; guarded by mu
 	reader *snapshot.Reader
 	file   io.Closer
 	whole  []snapshot.Entry // of a small part, until every partition has had its own
@@ -76,15 +76,33 @@ type lazyReader struct {
 func (l *loader) part(i int) (*snapshot.Reader, []snapshot.Entry, error) {
 	r, p := &l.readers[i], l.base.Manifest.Parts[i]
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.opened {
-		r.opened, r.left = true, partitionsOf(p.Slice)
-		r.reader, r.file, r.err = l.base.open(l.ctx, p)
-		if r.err == nil && p.Raw <= smallPart && r.left > 1 {
-			r.whole, r.err = wholePart(l.ctx, r.reader, p)
-		}
+	opened := r.opened
+	if opened == nil {
+		r.opened = make(chan struct{})
 	}
+	r.mu.Unlock()
+	if opened == nil {
+		l.open(r, p)
+	} else {
+		<-opened
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return r.reader, r.whole, r.err
+}
+
+// open opens a part for all who want it. It is called by the first of them.
+func (l *loader) open(r *lazyReader, p snapshot.Part) {
+	var whole []snapshot.Entry
+	left := partitionsOf(p.Slice)
+	reader, file, err := l.base.open(l.ctx, p)
+	if err == nil && p.Raw <= smallPart && left > 1 {
+		whole, err = wholePart(l.ctx, reader, p)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reader, r.file, r.whole, r.left, r.err = reader, file, whole, left, err
+	close(r.opened)
 }
 
 // done notes that a partition has had its entries of a part.
