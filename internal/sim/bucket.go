@@ -119,6 +119,8 @@ func request[T any](ctx context.Context, h *handle, op, key string, writes, cond
 		}
 		return fail(errors.Join(bucket.ErrUnavailable, ctx.Err()))
 	}
+	h.p.whileFrozen(ctx)
+	defer h.p.whileFrozen(ctx)
 	if h.p.isDead() {
 		return fail(bucket.ErrUnavailable)
 	}

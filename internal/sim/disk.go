@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,22 +28,33 @@ func (w *World) newDisk(host string) *disk {
 }
 
 // mount gives a process the disk.
-func (d *disk) mount() vfs.FS {
+func (d *disk) mount(p *process) vfs.FS {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return vfs.Inject(d.mem, d.before)
+	return vfs.Inject(d.mem, func(op vfs.Op) error { return d.before(op, p) })
+}
+
+// detach takes the disk, with all that is on it, from the process that has it: what that
+// still asks of it fails.
+func (d *disk) detach() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	was := d.mem
+	was.Kill()
+	d.mem = was.CrashClone(func() bool { return true })
 }
 
 // before runs ahead of each operation: a sync takes its time, and may fail. Only that of
 // the log's next segment takes none: writers wait for it with their partition's mutex, and
 // while somebody waits for a mutex virtual time stands still, here for ever.
-func (d *disk) before(op vfs.Op) error {
+func (d *disk) before(op vfs.Op, p *process) error {
 	if op.Kind != vfs.OpSync {
 		return nil
 	}
 	pause, err := d.syncs(op.Name)
 	if !strings.Contains(op.Name, "spare") {
 		time.Sleep(pause)
+		p.whileFrozen(context.Background())
 	}
 	return err
 }

@@ -55,6 +55,9 @@ func (d *documents) look() {
 	}
 	d.w.trace.note("document", fmt.Sprintf("%d, epoch %s, %d moves", now.Counter, now.Epoch, len(now.Moves)), nil)
 	d.last = now
+	if d.w.loss != nil {
+		d.w.loss.notice(now)
+	}
 }
 
 // patience is how much virtual time a cluster without faults may take to finish what it
@@ -76,6 +79,11 @@ func (w *World) settle(when string) bool {
 	return false
 }
 
+func known(d cluster.Document, addr string) bool {
+	_, ok := d.Member(addr)
+	return ok
+}
+
 func (w *World) unsettled(ctx context.Context) error {
 	d, _, err := w.watcher.store.Load(ctx)
 	if err != nil {
@@ -92,6 +100,10 @@ func (w *World) unsettled(ctx context.Context) error {
 	for _, m := range w.nodes {
 		if m.running() == nil {
 			return fmt.Errorf("%s does not run", m.host)
+		}
+		// Of a node that has left, the document says nothing that would end anybody.
+		if p := m.formerRunning(); p != nil && known(d, m.addr) {
+			return fmt.Errorf("%s goes on, and its successor has started", p.name)
 		}
 	}
 	return nil

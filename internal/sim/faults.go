@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"time"
-
-	"github.com/quoitdb/quoit/internal/peer"
 )
 
 // fault is one kind of thing that happens to a cluster: from somewhere in the beginning to
@@ -22,13 +20,16 @@ var everyFault = []fault{
 	{"crash", 3, (*World).crashNode},
 	{"power failure", 2, (*World).powerFailure},
 	{"manager crash", 2, (*World).crashManager},
+	{"freeze", 3, (*World).freeze},
+	{inAMove, 4, (*World).lieInWait},
+	{"successor", 2, (*World).succeed},
 	{"link cut", 3, (*World).cutLink},
 	{"stream cut", 4, (*World).cutStream},
 	{"clock jump", 2, (*World).jumpClock},
 	{"slow disk", 1, (*World).slowDisk},
 	{"failing sync", 1, (*World).failSync},
 	{"full disk", 1, (*World).fillDisk},
-	{"join or leave", 4, (*World).joinOrLeave},
+	{"join or leave", 6, (*World).joinOrLeave},
 	{"snapshot", 2, (*World).takeSnapshot},
 }
 
@@ -44,6 +45,16 @@ func (w *World) suffer(ctx context.Context) {
 				}
 			}
 		}
+	}
+	if w.second != nil {
+		time.AfterFunc(between(d, 0, w.plan.length/2), func() {
+			if w.second.boot(); w.second.running() != nil && w.manager.running() != nil {
+				w.trace.fault("second manager started beside the first", "")
+			}
+		})
+	}
+	if w.plan.lossy {
+		time.AfterFunc(between(d, w.plan.length/4, w.plan.length), func() { w.loseDiskEarly(w.dice("loss")) })
 	}
 	end := time.Now().Add(w.plan.length)
 	for time.Now().Before(end) {
@@ -68,12 +79,80 @@ func (w *World) crashOf(m *machine, d dice, how string, silent bool) {
 
 func (w *World) crashNode(d dice)    { w.crashOf(w.anyNode(d), d, "node killed", false) }
 func (w *World) powerFailure(d dice) { w.crashOf(w.anyNode(d), d, "node without power", true) }
-func (w *World) crashManager(d dice) { w.crashOf(w.manager, d, "manager killed", d.chance(0.5)) }
+
+func (w *World) crashManager(d dice) {
+	w.crashOf(w.anyManager(d), d, "manager killed", d.chance(0.5))
+}
+
+func (w *World) anyManager(d dice) *machine {
+	if w.second != nil && d.chance(0.5) {
+		return w.second
+	}
+	return w.manager
+}
+
+// sealed is longer than a range may be sealed without a decision (node/migrate).
+const sealed = 2 * time.Second
+
+// freeze has a process stop and go on later, as it was: half of the time longer than a
+// range may be sealed, and than a manager waits for a node.
+func (w *World) freeze(d dice) {
+	m := w.anyNode(d)
+	if d.chance(0.2) {
+		m = w.anyManager(d)
+	}
+	all := m.processes()
+	length := between(d, 50*time.Millisecond, sealed)
+	if d.chance(0.5) {
+		length = between(d, sealed, 3*time.Second)
+	}
+	if len(all) == 0 {
+		return
+	}
+	p := one(d, all...)
+	if !p.freeze() {
+		return
+	}
+	w.goesOnAfter(p, length)
+}
+
+// goesOnAfter has a process that was frozen go on.
+func (w *World) goesOnAfter(p *process, length time.Duration) {
+	w.trace.note("FAULT process frozen", fmt.Sprint(p.name, " ", length), nil)
+	began := time.Now()
+	time.AfterFunc(length, func() {
+		if p.isDead() || !p.isFrozen() {
+			return
+		}
+		kind := "process frozen, goes on"
+		if time.Since(began) > sealed {
+			kind = "process frozen for longer than a seal may last, goes on"
+		}
+		w.trace.fault(kind, p.name)
+		p.thaw()
+	})
+}
+
+// succeed starts the next process of a node while its last one runs, or is frozen.
+func (w *World) succeed(d dice) {
+	m := w.anyNode(d)
+	if w.loss.took(m) {
+		return // It may be waiting for its place, and then it waits beside its successor, too.
+	}
+	for _, p := range m.processes() {
+		if p.isFrozen() {
+			defer w.trace.fault("successor started beside a frozen process", p.name)
+		}
+	}
+	if m.supersede() {
+		w.trace.fault("successor started beside its process", m.host)
+	}
+}
 
 // hosts are all machines on the network.
 func (w *World) hosts() []string {
-	all := []string{w.manager.host, bucketHost}
-	for _, m := range w.nodes {
+	all := []string{bucketHost}
+	for _, m := range w.machines() {
 		all = append(all, m.host)
 	}
 	for i := range w.plan.clients {
@@ -232,8 +311,7 @@ func (w *World) fillDisk(d dice) {
 // admin asks the manager for something, as a person would.
 func (w *World) admin(words ...string) {
 	w.working.Go(func() {
-		p := &process{w: w, host: "c0", name: "admin"}
-		c, err := peer.Dial(context.Background(), w.net.dialler(p), w.manager.addr, 2*time.Second)
+		c, err := w.operate(context.Background(), w.manager.addr, 2*time.Second)
 		if err != nil {
 			return
 		}

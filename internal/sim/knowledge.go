@@ -17,6 +17,7 @@ type knowledge struct {
 	versions map[string]map[string]client.Version // of each key's values; guarded by mu
 	seen     map[string][]sighting                // of each key; guarded by mu
 	issued   map[string]bool                      // key and value; guarded by mu
+	since    int64                                // sightings before say nothing any more; guarded by mu
 }
 
 // sighting is a version that somebody was told between two moments.
@@ -63,10 +64,21 @@ func (k *knowledge) told(key, value string, v client.Version) {
 	k.versions[key][value] = v
 }
 
+// forget has versions rise from now on only: a disk was lost, and with it versions.
+func (k *knowledge) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.since = k.clock
+	clear(k.seen)
+}
+
 // sight notes that a version was the newest at some moment between call and back.
 func (k *knowledge) sight(key string, call, back int64, v client.Version) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if call <= k.since {
+		return
+	}
 	k.seen[key] = append(k.seen[key], sighting{call, back, v})
 }
 

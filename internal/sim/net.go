@@ -136,11 +136,14 @@ func (n *network) dial(ctx context.Context, p *process, addr string) (net.Conn, 
 	fail := func(err error) (net.Conn, error) {
 		return nil, &net.OpError{Op: "dial", Net: "sim", Addr: address(addr), Err: err}
 	}
+	p.whileFrozen(ctx)
+	defer p.whileFrozen(ctx)
 	n.mu.Lock()
 	n.dialled++
 	id := n.dialled
 	n.mu.Unlock()
 	d := n.w.dice(fmt.Sprint("stream ", id))
+	addr = n.w.eitherManager(addr, d)
 	reply := n.delay(d) // From open on the dice belong to the stream and its lock.
 	there, back := link{p.host, hostOf(addr)}, link{hostOf(addr), p.host}
 	if !sleep(ctx, n.delay(d)) {
@@ -232,6 +235,29 @@ func (n *network) heal(l link) {
 	}
 }
 
+// thaw delivers what has waited for a process.
+func (n *network) thaw(p *process) {
+	for _, s := range n.of(p) {
+		for _, e := range s.ends {
+			e.resume()
+		}
+	}
+}
+
+// cutClients ends what clients have open to a process.
+func (n *network) cutClients(p *process) {
+	for _, s := range n.of(p) {
+		if e := s.ends[1]; e.p == p && e.other.host()[0] == 'c' {
+			e.die(false)
+		}
+	}
+}
+
+// of returns the open streams of a process.
+func (n *network) of(p *process) []*stream {
+	return n.some(func(s *stream) bool { return s.ends[0].p == p || s.ends[1].p == p })
+}
+
 // healAll makes the network as it should be, for good.
 func (n *network) healAll() {
 	n.mu.Lock()
@@ -287,7 +313,7 @@ func (n *network) some(want func(*stream) bool) []*stream {
 // die ends the streams of a process: its own calls fail, and the others hear of it, or
 // nothing if the machine has lost its power.
 func (n *network) die(p *process, silent bool) {
-	for _, s := range n.some(func(s *stream) bool { return s.ends[0].p == p || s.ends[1].p == p }) {
+	for _, s := range n.of(p) {
 		for _, e := range s.ends {
 			if e.p == p {
 				e.die(silent)

@@ -17,6 +17,7 @@ type plan struct {
 	registers           int
 	counters, mortals   bool
 	scans, watches      bool
+	lossy               bool          // a disk is lost before everything that it has is in the bucket
 	restore             bool          // a disk is lost in the end, and its node comes back from the bucket
 	padding             int           // of the values of registers: bytes that fill logs
 	thinking            time.Duration // between two operations of a client, on average
@@ -26,19 +27,22 @@ type plan struct {
 	snapshots, archive time.Duration
 	segment            int64 // of a log: so small that runs come to its end
 
-	slowNet   float64 // share of messages that take long
-	badBucket float64 // share of requests
-	clocks    bool
-	faults    []string
+	slowNet     float64 // share of messages that take long
+	badBucket   float64 // share of requests
+	clocks      bool
+	second      bool // manager
+	oneName     bool // both managers answer under one address
+	tokensAsked bool // of clients, and proofs of members
+	faults      []string
 }
 
 func newPlan(d dice) plan {
 	p := plan{
-		nodes: between(d, 2, 3), spares: between(d, 0, 1), tokens: one(d, 16, 32, 48), spareTokens: between(d, 1, 2),
+		nodes: between(d, 2, 3), spares: one(d, 0, 1, 1, 1), tokens: one(d, 16, 32, 48), spareTokens: between(d, 1, 2),
 		clients: between(d, 2, 4), registers: between(d, 2, 5),
 		thinking:  between(d, 2*time.Millisecond, 30*time.Millisecond),
 		length:    between(d, 1500*time.Millisecond, 3500*time.Millisecond),
-		pause:     between(d, 50*time.Millisecond, 400*time.Millisecond),
+		pause:     between(d, 20*time.Millisecond, 200*time.Millisecond),
 		snapshots: between(d, time.Second, 4*time.Second), archive: between(d, 300*time.Millisecond, 2*time.Second),
 		padding: one(d, 0, 0, 300, 3000),
 		segment: one[int64](d, 96<<10, 128<<10, 1<<20),
@@ -50,6 +54,12 @@ func newPlan(d dice) plan {
 	}
 	if d.chance(0.6) {
 		p.badBucket = d.Float64() * 0.3
+	}
+	p.second, p.oneName, p.tokensAsked = d.chance(0.25), d.chance(0.5), d.chance(0.25)
+	if p.lossy = d.chance(0.15); p.lossy {
+		// What the others promise holds for what is not lost. And clocks that are right
+		// tell what the archive has.
+		p.clocks, p.counters, p.mortals, p.scans, p.watches, p.restore = false, false, false, false, false, false
 	}
 	for _, f := range everyFault {
 		if d.chance(0.5) {

@@ -19,9 +19,62 @@ type process struct {
 	host string
 	name string // with the number of the life
 	dead atomic.Bool
+
+	mu     sync.Mutex
+	goesOn chan struct{} // closed when it is thawed, nil: it is not frozen; guarded by mu
 }
 
 func (p *process) isDead() bool { return p.dead.Load() }
+
+// isFrozen says whether nothing comes from the process or to it. Somebody who is no process
+// is never frozen.
+func (p *process) isFrozen() bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.goesOn != nil
+}
+
+// whileFrozen waits until the process goes on, or ctx ends: its calls to network, disk and
+// bucket begin and return only then.
+func (p *process) whileFrozen(ctx context.Context) {
+	p.mu.Lock()
+	goesOn := p.goesOn
+	p.mu.Unlock()
+	if goesOn == nil {
+		return
+	}
+	select {
+	case <-goesOn:
+	case <-ctx.Done():
+	}
+}
+
+// freeze stops the process as SIGSTOP does, as far as anybody else can see; it says
+// whether it was not frozen already.
+func (p *process) freeze() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.goesOn != nil {
+		return false
+	}
+	p.goesOn = make(chan struct{})
+	return true
+}
+
+// thaw has it go on, with all that has come meanwhile.
+func (p *process) thaw() {
+	p.mu.Lock()
+	goesOn := p.goesOn
+	p.goesOn = nil
+	p.mu.Unlock()
+	if goesOn != nil {
+		close(goesOn)
+		p.w.net.thaw(p)
+	}
+}
 
 // machine runs one server at a time, again after each crash.
 type machine struct {
@@ -38,6 +91,7 @@ type machine struct {
 	p      *process       // nil: nothing runs here; guarded by mu
 	stop   func()         // ends what is left of p; guarded by mu
 	off    bool           // nobody starts anything here; guarded by mu
+	old    []former       // processes that go on beside their successor; guarded by mu
 	ending sync.WaitGroup // lives that are over and not ended yet
 }
 
@@ -68,6 +122,7 @@ func (m *machine) boot() {
 	m.p, m.stop = p, stop
 	m.ending.Go(func() {
 		<-failed
+		m.bury(p, "superseded process ended by itself")
 		if m.crash(p, "ended by itself", false) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -102,6 +157,7 @@ func (m *machine) crash(p *process, how string, silent bool) bool {
 		m.disk.crash()
 	}
 	m.mu.Unlock()
+	p.thaw() // What waits is to fail.
 	m.ending.Go(stop)
 	return true
 }
@@ -119,6 +175,9 @@ func (m *machine) end() {
 	m.off = true
 	m.mu.Unlock()
 	m.crash(nil, "the world ends", false)
+	for p := m.formerRunning(); p != nil; p = m.formerRunning() {
+		m.bury(p, "superseded process stopped at the end")
+	}
 	m.ending.Wait()
 }
 
@@ -134,6 +193,7 @@ func startManager(m *machine, p *process) (func(), <-chan struct{}, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := managerDefaults()
 	c.Addr, c.Open, c.AdminAddr, c.Bucket = "0.0.0.0:7400", true, "off", "file:///unused"
+	c.Auth = w.authConfig()
 	c.InitialNodes, c.Join = w.plan.nodes, manager.JoinManual
 	c.Poll, c.NodeTimeout = 500*time.Millisecond, 2*time.Second
 	s := manager.Seams{
@@ -158,7 +218,7 @@ func startNode(m *machine, p *process) (func(), <-chan struct{}, error) {
 	w := m.w
 	l := w.net.listen(p, m.addr)
 	n, err := node.Start(context.Background(), w.nodeConfig(m), node.Seams{
-		Listener: l, Dial: w.net.dialler(p), FS: m.disk.mount(), Bucket: &handle{w.bucket, p},
+		Listener: l, Dial: w.net.dialler(p), FS: m.disk.mount(p), Bucket: &handle{w.bucket, p},
 		Now: m.clock.now, Logger: w.logger(p), Version: "sim",
 		Segment: w.plan.segment, Process: m.life,
 	})
@@ -191,10 +251,13 @@ func (w *World) nodeConfig(m *machine) node.Config {
 	c := nodeDefaults()
 	c.Addr, c.Advertise, c.Open, c.AdminAddr = "0.0.0.0:7401", m.addr, true, "off"
 	c.DataDir, c.Bucket, c.ManagerAddr = "/data", "file:///unused", w.manager.addr
-	c.Tokens = w.tokensOf(m)
+	c.Tokens, c.Auth = w.tokensOf(m), w.authConfig()
 	c.Log.Segment, c.Limits.Value = 1<<20, 4<<10
 	c.Snapshot.Interval = w.plan.snapshots
 	c.Snapshot.ArchiveEvery = w.plan.archive
+	if w.loss != nil && w.loss.agrees(m) {
+		c.AllowOlder, c.AllowEmpty = true, true
+	}
 	c.Times.Poll = time.Second
 	c.Times.Drain = 100 * time.Millisecond
 	return c

@@ -22,6 +22,7 @@ type registers struct {
 
 	mu      sync.Mutex
 	history []porcupine.Operation // guarded by mu
+	ended   []time.Duration       // when each of them was answered; guarded by mu
 }
 
 // registerOp is what a client asked of a register.
@@ -29,7 +30,10 @@ type registerOp struct {
 	kind  byte // one of the constants below
 	key   string
 	value string
+	may   []string // what a rollback may bring
 }
+
+func (op registerOp) writes() bool { return op.kind == put || op.kind == remove }
 
 const (
 	get        = 'g'
@@ -37,6 +41,7 @@ const (
 	getAt      = 'a' // of any node, whoever owns it
 	put        = 'p'
 	remove     = 'd'
+	rollback   = 'x' // by the loss of a disk
 )
 
 // nothing is what a register holds that is not there.
@@ -76,12 +81,13 @@ func (r *registers) operate(ctx context.Context, c *client.Client, op registerOp
 	}
 	back := r.w.know.tick()
 	r.w.trace.note("op", fmt.Sprintf("c%d %c %s %.12s -> %.12s %v", id+1, op.kind, op.key, op.value, b, err), nil)
-	if op.kind == put || op.kind == remove {
+	ended := time.Since(r.w.trace.began)
+	if op.writes() {
 		switch r.w.outcomeOf(err) {
 		case refused:
 			return err
 		case unknown:
-			back = math.MaxInt64
+			back, ended = math.MaxInt64, math.MaxInt64
 		}
 	} else {
 		found, answered := r.w.read(err)
@@ -98,6 +104,7 @@ func (r *registers) operate(ctx context.Context, c *client.Client, op registerOp
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.ended = append(r.ended, ended)
 	r.history = append(r.history, porcupine.Operation{ClientId: id, Input: op, Call: call, Output: got, Return: back})
 	return nil
 }
@@ -127,16 +134,23 @@ func (r *registers) audit(ctx context.Context, when string) {
 const checkPatience = time.Minute
 
 func (r *registers) check() {
-	byKey := map[string][]porcupine.Operation{}
-	for _, op := range r.history {
+	byKey, ended := map[string][]porcupine.Operation{}, map[string][]time.Duration{}
+	for i, op := range r.history {
 		key := op.Input.(registerOp).key
-		byKey[key] = append(byKey[key], op)
+		byKey[key], ended[key] = append(byKey[key], op), append(ended[key], r.ended[i])
+	}
+	model := registerModel
+	if r.w.loss != nil {
+		model = lossyModel.ToModel()
+		for key, history := range byKey {
+			byKey[key] = r.w.loss.of(key, history, ended[key])
+		}
 	}
 	for _, key := range r.keys {
 		r.w.trace.count("operations checked", len(byKey[key]))
-		switch porcupine.CheckOperationsTimeout(registerModel, byKey[key], checkPatience) {
+		switch porcupine.CheckOperationsTimeout(model, byKey[key], checkPatience) {
 		case porcupine.Illegal:
-			r.w.fail("linearizability: %s did what no register does:\n%s", key, shorten(byKey[key]))
+			r.w.fail("linearizability: %s did what no register does:\n%s", key, shorten(model, byKey[key]))
 		case porcupine.Unknown:
 			r.w.trace.count("checker timeout", 1)
 			r.w.fail("the checker of %s does not come to an end: nothing is decided", key)
@@ -162,11 +176,11 @@ var registerModel = porcupine.Model{
 }
 
 // shorten finds a short beginning of a history that is wrong already, and prints its end.
-func shorten(history []porcupine.Operation) string {
+func shorten(model porcupine.Model, history []porcupine.Operation) string {
 	slices.SortFunc(history, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
 	n := 1 + slices.IndexFunc(history, func(op porcupine.Operation) bool {
 		i := slices.IndexFunc(history, func(o porcupine.Operation) bool { return o.Call == op.Call })
-		return porcupine.CheckOperationsTimeout(registerModel, history[:i+1], time.Second) == porcupine.Illegal
+		return porcupine.CheckOperationsTimeout(model, history[:i+1], time.Second) == porcupine.Illegal
 	})
 	text := ""
 	for _, o := range history[max(0, n-12):n] {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/quoitdb/quoit/internal/peer"
 	"github.com/quoitdb/quoit/internal/vfs"
 )
 
@@ -37,8 +36,7 @@ func (w *World) loseDisk() bool {
 
 // snapshotOf asks a node for a snapshot and waits for it.
 func (w *World) snapshotOf(ctx context.Context, m *machine) error {
-	p := &process{w: w, host: "c0", name: "admin"}
-	c, err := peer.Dial(ctx, w.net.dialler(p), m.addr, 5*time.Second)
+	c, err := w.operate(ctx, m.addr, 5*time.Second)
 	if err != nil {
 		return err
 	}

@@ -146,12 +146,18 @@ func (e *end) put(m message) {
 	if e.held {
 		return
 	}
-	if e.s.n.isDown(e.inbound()) {
+	if e.isStopped() {
 		e.held = true
 		e.s.n.w.trace.count("message held", 1)
 		return
 	}
 	e.schedule()
+}
+
+// isStopped says whether what is on its way here waits: for the link, or for one of the two
+// processes.
+func (e *end) isStopped() bool {
+	return e.s.n.isDown(e.inbound()) || e.p.isFrozen() || e.other.p.isFrozen()
 }
 
 func (e *end) schedule() {
@@ -180,7 +186,7 @@ func (e *end) arrive() {
 	if len(e.flight) == 0 || e.held {
 		return
 	}
-	if s.n.isDown(e.inbound()) {
+	if e.isStopped() {
 		e.held = true
 		s.n.w.trace.count("message held", 1)
 		return
@@ -190,6 +196,7 @@ func (e *end) arrive() {
 	e.flying -= len(m.data)
 	if m.err == nil {
 		s.n.w.trace.note("deliver", e.way, m.data)
+		s.n.w.ambush.pass(e, m.data)
 	}
 	switch {
 	case e.closed && m.err == nil:

@@ -22,14 +22,16 @@ type workload interface {
 
 func clientHost(i int) string { return fmt.Sprintf("c%d", i+1) }
 
-func (w *World) openClient(ctx context.Context, p *process, health time.Duration) (*client.Client, error) {
+// openClient opens one that may do everything, unless it is given another token.
+func (w *World) openClient(ctx context.Context, p *process, health time.Duration, other ...client.Option) (*client.Client, error) {
 	seeds := []string{w.manager.addr}
 	for _, m := range w.nodes {
 		seeds = append(seeds, m.addr)
 	}
 	dial := w.net.dialler(p)
-	return client.Open(ctx, seeds, client.WithDialTimeout(time.Second), client.WithHealthInterval(health),
+	o := append(w.with(w.everything), client.WithDialTimeout(time.Second), client.WithHealthInterval(health),
 		client.WithDialer(func(ctx context.Context, addr string) (client.Conn, error) { return dial(ctx, addr) }))
+	return client.Open(ctx, seeds, append(o, other...)...)
 }
 
 // form waits until the cluster answers.
@@ -58,6 +60,10 @@ func (w *World) form(ctx context.Context) bool {
 func (w *World) assign(ctx context.Context) bool {
 	w.know = newKnowledge(w)
 	r := newRegisters(w)
+	w.registers = r
+	if w.plan.lossy {
+		w.loss = &loss{w: w, keys: map[string]bool{}}
+	}
 	w.works = []workload{r, r}
 	if w.plan.counters {
 		w.works = append(w.works, newCounters(w))
@@ -71,6 +77,14 @@ func (w *World) assign(ctx context.Context) bool {
 			return false
 		}
 		w.works = append(w.works, s)
+	}
+	if w.trust != nil {
+		var err error
+		if w.scopes, err = newScopes(ctx, w, r); err != nil {
+			w.fail("token: a client that may read some keys does not open: %v", err)
+			return false
+		}
+		w.works = append(w.works, w.scopes)
 	}
 	if w.plan.watches {
 		v := newWatches(w, r)

@@ -21,16 +21,22 @@ import (
 type World struct {
 	Seed uint64
 
-	plan    plan
-	trace   *trace
-	net     *network
-	bucket  *store
-	manager *machine
-	nodes   []*machine // the spares last
-	watcher documents
-	know    *knowledge
-	works   []workload
-	auditor *client.Client
+	plan      plan
+	trace     *trace
+	net       *network
+	bucket    *store
+	manager   *machine
+	second    *machine   // another manager at the same time; nil: there is none
+	nodes     []*machine // the spares last
+	watcher   documents
+	ambush    *ambush
+	trust     *trust // nil: nobody is asked for tokens
+	loss      *loss  // nil: no disk is lost while clients write
+	know      *knowledge
+	registers *registers
+	works     []workload
+	auditor   *client.Client
+	scopes    *scopes // nil: there are no tokens
 	// watching is a workload that nobody does in steps; nil: none.
 	watching *watches
 	working  sync.WaitGroup
@@ -77,12 +83,15 @@ func Run(t *testing.T, seed uint64, o Options) *Result {
 		}
 	}
 	w := &World{Seed: seed, trace: newTrace()}
+	w.plan = newPlan(w.dice("plan"))
+	if w.plan.tokensAsked {
+		w.trust = newTrust(t)
+	}
 	if o.Trace {
 		w.trace.kept = &strings.Builder{}
 	}
 	// One processor: of two goroutines that could go on, the scheduler chooses and not the
-	// machine. And a node that has one loads a snapshot by one worker: a second would wait
-	// for the first one's mutex, in which virtual time stands still.
+	// machine.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	cryptotest.SetGlobalRandom(t, seed)
 	steady(seed)
@@ -116,13 +125,15 @@ func (w *World) fail(format string, args ...any) {
 // refused is told why a server did not start or go on.
 func (w *World) refused(host string, err error) {
 	w.trace.count("server ended by itself", 1)
+	if w.loss != nil {
+		w.loss.refused(host, err)
+	}
 }
 
 // live is the whole run: a beginning, a time of faults, peace, and an audit.
 func (w *World) live() {
-	w.plan = newPlan(w.dice("plan"))
 	w.trace.note("plan", fmt.Sprintf("%+v", w.plan), nil)
-	w.net = newNetwork(w)
+	w.net, w.ambush = newNetwork(w), w.newAmbush()
 	w.bucket = w.newStore()
 	w.watcher = documents{w: w, store: cluster.NewStore(w.bucket.memory, cluster.StoreOptions{})}
 	w.build()
@@ -140,6 +151,7 @@ func (w *World) live() {
 	w.suffer(ctx)
 	w.trace.note("peace", "", nil)
 	w.makePeace()
+	w.joinOrLeave(w.dice("peace")) // Moves that come to their end, whatever the faults were.
 	stop()
 	w.working.Wait()
 	if !w.settle("after the faults") {
@@ -162,12 +174,33 @@ func (w *World) live() {
 // build makes the machines.
 func (w *World) build() {
 	w.manager = w.newMachine("m", "m:7400", startManager)
+	if w.plan.second {
+		w.second = w.newMachine("m2", "m2:7400", startManager)
+	}
 	for i := range w.plan.nodes + w.plan.spares {
 		host := fmt.Sprintf("n%d", i+1)
 		m := w.newMachine(host, host+":7401", startNode)
 		m.disk = w.newDisk(host)
 		w.nodes = append(w.nodes, m)
 	}
+}
+
+// machines are all that run something.
+func (w *World) machines() []*machine {
+	all := []*machine{w.manager}
+	if w.second != nil {
+		all = append(all, w.second)
+	}
+	return append(all, w.nodes...)
+}
+
+// eitherManager is where a stream to the manager goes: where two have one name, to one of
+// them.
+func (w *World) eitherManager(addr string, d dice) string {
+	if addr == w.manager.addr && w.second != nil && w.plan.oneName && d.chance(0.5) && w.second.running() != nil {
+		return w.second.addr
+	}
+	return addr
 }
 
 // isSpare says whether a node is not in the ring from the beginning.
@@ -182,10 +215,17 @@ func (w *World) tokensOf(m *machine) int {
 	return w.plan.tokens
 }
 
-// makePeace ends all faults, and starts what does not run.
+// makePeace ends all faults, and starts what does not run. Two managers under one name are
+// a fault: each hears of some of the nodes, and starts no move to or from the others.
 func (w *World) makePeace() {
+	if w.second != nil && w.plan.oneName {
+		w.second.end()
+	}
 	w.net.healAll()
-	for _, m := range append([]*machine{w.manager}, w.nodes...) {
+	for _, m := range w.machines() {
+		for _, p := range m.processes() {
+			p.thaw()
+		}
 		if m.disk != nil {
 			m.disk.set(func(d *disk) {
 				d.slow, d.failSync = false, 0
@@ -204,7 +244,10 @@ func (w *World) end() {
 	if w.auditor != nil {
 		_ = w.auditor.Close()
 	}
-	for _, m := range append([]*machine{w.manager}, w.nodes...) {
+	if w.scopes != nil {
+		_ = w.scopes.narrow.Close()
+	}
+	for _, m := range w.machines() {
 		m.end()
 	}
 }

@@ -7,6 +7,7 @@ import "slices"
 var simulated = []string{
 	"engine-acknowledges-before-fsync", "range-sealed-still-read", "range-version-not-carried", "range-delete-not-streamed",
 	"document-412-ignored", "document-drop-before-commit", "client-sent-write-sent-again",
+	"document-zombie-serves", "auth-read-writes",
 }
 
 // simulatorMistakes are those, with the simulator in the place of the narrow tests.

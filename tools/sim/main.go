@@ -78,7 +78,7 @@ func build(ctx context.Context, dir string) (*simulator, error) {
 	}
 	s := &simulator{dir: dir, binary: filepath.Join(dir, "sim.test")}
 	// The arguments are of our own making.
-	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-tags", "steady", "-overlay", overlay, "-o", s.binary, "github.com/quoitdb/quoit/internal/sim")
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-trimpath", "-tags", "steady", "-overlay", overlay, "-o", s.binary, "github.com/quoitdb/quoit/internal/sim")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build the simulator: %w\n%s", err, out)
 	}

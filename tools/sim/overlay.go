@@ -75,12 +75,12 @@ func steadyNext() uint64 {
 
 // writeOverlay writes the changed files and returns the overlay's name.
 func writeOverlay(ctx context.Context, dir string) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	folder, err := runtimeFolder(ctx)
 	if err != nil {
-		return "", fmt.Errorf("find the toolchain: %w", err)
+		return "", err
 	}
 	replace := map[string]string{}
-	for name, source := range changedFiles(filepath.Join(strings.TrimSpace(string(out)), "src", "runtime")) {
+	for name, source := range changedFiles(folder) {
 		if source.err != nil {
 			return "", source.err
 		}
@@ -96,6 +96,15 @@ func writeOverlay(ctx context.Context, dir string) (string, error) {
 	}
 	name := filepath.Join(dir, "overlay.json")
 	return name, os.WriteFile(name, overlay, 0o600)
+}
+
+// runtimeFolder is where the toolchain that builds has its runtime.
+func runtimeFolder(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the toolchain: %w", err)
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "src", "runtime"), nil
 }
 
 type source struct {

@@ -1,15 +1,14 @@
 package main
 
-import (
-	"path/filepath"
-	"runtime"
-	"testing"
-)
+import "testing"
 
 // TestTheChangesFitThisToolchain finds out early that the runtime has moved on.
 func TestTheChangesFitThisToolchain(t *testing.T) {
-	//nolint:staticcheck // The toolchain that runs the tests is the one that builds.
-	files := changedFiles(filepath.Join(runtime.GOROOT(), "src", "runtime"))
+	folder, err := runtimeFolder(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := changedFiles(folder)
 	for _, f := range files {
 		if f.err != nil {
 			t.Error(f.err)
