@@ -25,7 +25,7 @@ type result struct {
 }
 
 // perProcess is how many seeds one process runs: what a process keeps must not grow.
-const perProcess = 250
+const perProcess = 500
 
 // watchdog is real time without a result after which a process is taken for stuck.
 const watchdog = 2 * time.Minute
