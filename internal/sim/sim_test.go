@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,7 +51,6 @@ func TestSeeds(t *testing.T) {
 			total[kind] += n
 		}
 		tell(t, r, results)
-		collect()
 	}
 	if len(seeds) > 1 {
 		t.Logf("%d seeds: %v", len(seeds), total)
@@ -120,17 +118,5 @@ func tell(t *testing.T, r *Result, results *os.File) {
 	}
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// collect is the garbage collector in a build by tools/sim, where it does not begin by
-// itself.
-func collect() {
-	if !Steady {
-		return
-	}
-	var m runtime.MemStats
-	if runtime.ReadMemStats(&m); m.HeapAlloc > 256<<20 {
-		runtime.GC()
 	}
 }
