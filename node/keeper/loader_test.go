@@ -19,7 +19,7 @@ func TestAPartIsOpenedOnceForAllWhoWantIt(t *testing.T) {
 		away, opened := errors.New("the bucket is away"), 0
 		base := &Base{Manifest: snapshot.Manifest{Parts: make([]snapshot.Part, 1)}}
 		base.open = func(context.Context, snapshot.Part) (*snapshot.Reader, io.Closer, error) {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			opened++
 			return nil, nil, away
 		}
