@@ -18,7 +18,7 @@ func TestTheSecurityChecklistNamesTestsThatExist(t *testing.T) {
 		t.Fatal(err)
 	}
 	have := testsByFolder(t, root)
-	group, name := regexp.MustCompile("([a-z]+) ((?:`Test\\w+`(?:, )?)+)"), regexp.MustCompile(`Test\w+`)
+	group, name := regexp.MustCompile("([a-z]+) ((?:`(?:Test|Fuzz)\\w+`(?:, )?)+)"), regexp.MustCompile(`(?:Test|Fuzz)\w+`)
 	lines, named := 0, 0
 	for line := range strings.Lines(string(text)) {
 		cells := strings.Split(line, "|")
@@ -46,7 +46,7 @@ func TestTheSecurityChecklistNamesTestsThatExist(t *testing.T) {
 // testsByFolder is where there is a test of each name, by the last part of the folder.
 func testsByFolder(t *testing.T, root string) map[string][]string {
 	t.Helper()
-	test := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	test := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
 	all := map[string][]string{}
 	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
