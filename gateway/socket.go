@@ -49,7 +49,7 @@ func closeFor(refusal *protocol.Error) websocket.StatusCode {
 // short is a refusal as the reason of a close, which has no more room.
 func short(refusal *protocol.Error) string {
 	const most = 123
-	return refusal.Message[:min(len(refusal.Message), most)]
+	return strings.ToValidUTF8(refusal.Message[:min(len(refusal.Message), most)], "")
 }
 
 // messageLimit is how long a message may be: a stranger's is short.

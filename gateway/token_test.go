@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coder/websocket"
 	"github.com/redis/go-redis/v9"
@@ -705,6 +706,17 @@ func TestWhatAGatewayNeedsToAskForTokens(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		case err != nil && strings.Contains(err.Error(), "do not show me"):
 			t.Errorf("%s: the token is in %v", name, err)
+		}
+	}
+}
+
+// Browsers and libraries end a connection with an error of their own where the reason of a
+// close is no text.
+func TestAReasonIsNotCutWithinACharacter(t *testing.T) {
+	for n := range 4 {
+		got := short(&protocol.Error{Message: strings.Repeat("a", 120+n) + "öööö"})
+		if !utf8.ValidString(got) || len(got) < 121 || len(got) > 123 {
+			t.Errorf("%d letters and umlauts are cut to %q", 120+n, got)
 		}
 	}
 }

@@ -52,9 +52,10 @@ func newKeyValue(key string, value []byte) keyValue {
 func newGet() *cobra.Command {
 	var o connection
 	c := &cobra.Command{
-		Use:     "get KEY",
-		Short:   "Print the value of a key; exit code 3 when there is none",
-		Long:    "Prints the bytes of the value as they are, without a newline unless it is to a terminal.",
+		Use:   "get KEY",
+		Short: "Print the value of a key; exit code 3 when there is none",
+		Long: `Prints the bytes of the value as they are, without a newline. To a terminal it prints a
+line, quoted as Go does where the value is no plain text.`,
 		Example: "  quoit get user:1\n  quoit get logo > logo.png\n  quoit get --json user:1    # with its version",
 		Args:    arguments(1, 1),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -81,11 +82,8 @@ func get(ctx context.Context, w io.Writer, db *client.Client, key string, asJSON
 		kv := newKeyValue(key, value)
 		kv.Version = version.String()
 		return printJSON(w, kv)
-	case isTerminal(w):
-		value = append(value, '\n')
 	}
-	_, err = w.Write(value)
-	return err
+	return printValue(w, value)
 }
 
 // noSuchKey ends the program with the exit code of its own.

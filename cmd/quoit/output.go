@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -52,6 +54,25 @@ func screenSize(w any) (width, height int) {
 		return 0, 0
 	}
 	return width, height
+}
+
+// printValue writes a value as it is. Somebody at a terminal gets a line, and no bytes
+// that would command the terminal: a value may be a stranger's.
+func printValue(w io.Writer, value []byte) error {
+	if isTerminal(w) {
+		value = []byte(harmless(value) + "\n")
+	}
+	_, err := w.Write(value)
+	return err
+}
+
+// harmless is a value as it is, or quoted if it is more than text.
+func harmless(value []byte) string {
+	commands := func(r rune) bool { return r != '\n' && r != '\t' && !strconv.IsPrint(r) }
+	if !utf8.Valid(value) || bytes.ContainsFunc(value, commands) {
+		return strconv.Quote(string(value))
+	}
+	return string(value)
 }
 
 // printJSON writes one value as indented JSON.

@@ -154,3 +154,19 @@ func TestOutputThatGoesNowhereIsAFailure(t *testing.T) {
 		mustSay(t, stderr.String(), "no space left on device")
 	}
 }
+
+func TestWhatIsTextIsShownAsItIs(t *testing.T) {
+	for value, want := range map[string]string{
+		"":                     "",
+		"{\n\t\"a\": \"ä\"\n}": "{\n\t\"a\": \"ä\"\n}",
+		"a\rb":                 `"a\rb"`,
+		"\x1b[2J":              `"\x1b[2J"`,
+		"\u202egpj.exe":        `"\u202egpj.exe"`,
+		"\xff\x00":             `"\xff\x00"`,
+		"\u009b2J":             `"\u009b2J"`,
+	} {
+		if got := harmless([]byte(value)); got != want {
+			t.Errorf("%q is shown as %q, want %q", value, got, want)
+		}
+	}
+}

@@ -94,9 +94,9 @@ func newSnapshotCat(o *archive) *cobra.Command {
 	var acceptGaps bool
 	c := &cobra.Command{
 		Use: "cat KEY", Short: "Print what a key held, as of now or of a moment", Args: arguments(1, 1),
-		Long: `Writes the value to standard output as it is; on a terminal with a line end. Exit code
-3 when the key was not there. What the bucket does not have exactly for the key's
-position is told on standard error, with exit code 1 unless --accept-gaps.`,
+		Long: `Prints the value as quoit get does. Exit code 3 when the key was not there. What the
+bucket does not have exactly for the key's position is told on standard error, with exit
+code 1 unless --accept-gaps.`,
 		Example: "  quoit snapshot cat user:1 --at 10m",
 		RunE: func(c *cobra.Command, args []string) error {
 			ms, err := at.millis(time.Now())
@@ -144,12 +144,7 @@ func (o *archive) printKey(c *cobra.Command, e snapshot.Entry) error {
 			"version": strconv.FormatUint(e.Version, 10), "written_ms": hlcMillis(e.Version), "expires_ms": e.ExpireAt,
 		})
 	}
-	value := e.Value
-	if isTerminal(c.OutOrStdout()) {
-		value = append(value, '\n')
-	}
-	_, err := c.OutOrStdout().Write(value)
-	return err
+	return printValue(c.OutOrStdout(), e.Value)
 }
 
 // restoreFlags are what a restore can be told.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -232,5 +233,26 @@ func TestAPersonIsToldWhatIsWaitedFor(t *testing.T) {
 	const ctrlD = 4 // in a process, the read that is under way ends with it
 	if _, err := screen.person.Write([]byte{ctrlD}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A value that somebody else has written might clear the screen of who looks at it, set its
+// title, or type into it.
+func TestAValueCommandsNoTerminal(t *testing.T) {
+	start(t, 1)
+	const evil = "fine\x1b]0;title\a"
+	if code := run(t.Context(), []string{"put", "key"}, strings.NewReader(evil), io.Discard, io.Discard); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	screen := newTerminal(t, 100, 20)
+	if code := run(t.Context(), []string{"get", "key"}, nil, screen.File, screen.File); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	if text := screen.until(t, "title"); strings.ContainsAny(text, "\x1b\a") || !strings.Contains(text, strconv.Quote(evil)) {
+		t.Errorf("the terminal got %q", text)
+	}
+	var pipe bytes.Buffer
+	if code := run(t.Context(), []string{"get", "key"}, nil, &pipe, io.Discard); code != 0 || pipe.String() != evil {
+		t.Errorf("exit code %d and %q for who is no terminal", code, pipe.String())
 	}
 }
