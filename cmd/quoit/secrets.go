@@ -38,6 +38,7 @@ type secretsOrder struct {
 	ttl        time.Duration // of the operator's token
 	days       int           // of the gateways' token and of certificates
 	tls        []string
+	servers    []certified // beside those of tls
 	bucketKeys bool
 	mounted    bool
 }
@@ -204,6 +205,7 @@ func (o *secretsOrder) tokens(now time.Time) ([]secretFile, error) {
 // certificates are an authority and what it issues, none without --tls.
 func (o *secretsOrder) certificates(now time.Time) ([]secretFile, error) {
 	servers, err := serversFrom(o.tls)
+	servers = append(servers, o.servers...)
 	if err != nil || len(servers) == 0 {
 		return nil, err
 	}
@@ -242,7 +244,7 @@ func (o *secretsOrder) certificates(now time.Time) ([]secretFile, error) {
 
 // certified is a server that gets a certificate.
 type certified struct {
-	name, role string
+	name, role string // role "": of any server
 	hosts      []string
 }
 

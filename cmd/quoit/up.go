@@ -38,6 +38,9 @@ type upFlags struct {
 	verbose bool
 	json    bool
 	noOpen  bool
+	secure  bool
+
+	proofs proofs // that tools need, once the settings are known
 }
 
 func newUp() *cobra.Command {
@@ -50,11 +53,13 @@ embedded bucket in one folder, and runs until interrupted. A second start on the
 folder goes on where the first stopped, with all the nodes that it had.
 
 Node, manager and gateway settings (quoit node --help) apply, such as QUOIT_FSYNC, but for
-addresses and folders: up chooses those.
+addresses and folders: up chooses those. With --secure the cluster speaks TLS and asks for
+tokens; what that takes is made in the folder secrets beside the data, and what is said
+when it is up has the commands to use it with. A cluster that was secured stays so.
 
 On a desktop it opens the console, a page that shows the cluster, unless its output goes
 to a file, the session is remote, or --no-open is given.`,
-		Example: "  quoit up\n  quoit up --nodes 5 --data ./cluster\n  quoit up --port 0                # on ports that are free",
+		Example: "  quoit up\n  quoit up --nodes 5 --data ./cluster\n  quoit up --secure                # TLS and tokens\n  quoit up --port 0                # on ports that are free",
 		Args:    arguments(0, 0),
 		RunE: func(c *cobra.Command, _ []string) error {
 			options, door, err := o.options(c)
@@ -70,6 +75,7 @@ to a file, the session is remote, or --no-open is given.`,
 	c.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "show what the servers log")
 	c.Flags().BoolVar(&o.json, "json", false, "when it is up, print where as one line of JSON")
 	c.Flags().BoolVar(&o.noOpen, "no-open", false, "do not open the console in the browser")
+	c.Flags().BoolVar(&o.secure, "secure", false, "speak TLS and ask for tokens, with secrets that it makes itself")
 	_ = c.MarkFlagDirname("data") // the flag is there: see above
 	return c
 }
@@ -92,10 +98,18 @@ func (o *upFlags) options(c *cobra.Command) (local.Options, gateway.Config, erro
 		return none, door, err
 	}
 	environ := config.Environ(os.Environ())
+	secrets, own, err := o.ownSecrets(dir)
+	if err != nil {
+		return none, door, err
+	}
+	if own {
+		secrets.into(environ)
+	}
 	n, m, door, ignored, err := upSettings(environ)
 	if err != nil {
 		return none, door, settingsError(err)
 	}
+	o.proofs = proofsFor(&n, &door, secrets, own)
 	if len(ignored) > 0 {
 		fmt.Fprintf(c.ErrOrStderr(), "note: quoit up chooses addresses and folders itself; ignored: %s\n", strings.Join(ignored, ", "))
 	}
@@ -112,6 +126,20 @@ func (o *upFlags) options(c *cobra.Command) (local.Options, gateway.Config, erro
 		Dir: dir, Nodes: o.nodes, Port: port, Node: &n, Manager: &m, Admin: true,
 		Logger: newLogger(c.ErrOrStderr(), level), Version: versionOf(debug.ReadBuildInfo()).Version,
 	}, door, nil
+}
+
+// ownSecrets finds out whether the cluster has secrets of its own, and makes them where
+// they are asked for.
+func (o *upFlags) ownSecrets(dir string) (s ownSecrets, own bool, err error) {
+	s = secretsIn(dir)
+	own, err = s.there()
+	if err == nil && !own && o.secure {
+		own, err = true, s.create()
+	}
+	if err != nil {
+		return s, false, fmt.Errorf("the cluster's secrets: %w", err)
+	}
+	return s, own, nil
 }
 
 // adminOffset is how far above a server's port its admin listener is.
@@ -178,7 +206,7 @@ func ownFolder(dir string) error {
 		return fmt.Errorf("the cluster's folder: %w", err)
 	}
 	for _, e := range entries {
-		if e.Name() == "bucket" && e.IsDir() {
+		if (e.Name() == "bucket" || e.Name() == "secrets") && e.IsDir() {
 			return nil
 		}
 	}
@@ -197,9 +225,11 @@ type welcome struct {
 	Redis   string   `json:"redis"`             // the gateway's Redis door
 	Data    string   `json:"data"`
 	Seconds float64  `json:"seconds"`
-	asked   int      // nodes that were asked for
-	chosen  bool     // by a person
-	before  int      // nodes that the folder had
+	proofs
+	asked  int    // nodes that were asked for
+	chosen bool   // by a person
+	before int    // nodes that the folder had
+	scheme string // of the gateway's URL
 }
 
 func (o *upFlags) up(c *cobra.Command, options local.Options, door gateway.Config) (err error) {
@@ -243,9 +273,13 @@ func (o *upFlags) up(c *cobra.Command, options local.Options, door gateway.Confi
 	hello := welcome{
 		Manager: running.Manager(), Nodes: running.Addresses(), Gateway: front.Addr(), Redis: front.RedisAddr(), Data: options.Dir, Seconds: time.Since(began).Seconds(),
 		asked: o.nodes, chosen: c.Flags().Changed("nodes"), before: len(before),
+		proofs: o.proofs, scheme: "http",
+	}
+	if door.Public.Enabled() {
+		hello.scheme = "https"
 	}
 	if door.Console != gateway.ConsoleOff {
-		hello.Console = "http://" + front.Addr() + "/"
+		hello.Console = hello.scheme + "://" + front.Addr() + "/"
 	}
 	if o.json {
 		err = printLine(w, hello)
@@ -346,17 +380,17 @@ func (h welcome) print(w io.Writer) error {
 %s
   manager     %s
   nodes       %s
-  gateway     http://%s
+  gateway     %s://%s
   redis door  %s
 
-%s  quoit       quoit put%s greeting hello && quoit get%s greeting
-  redis-cli   redis-cli -p %s
-  Go          db, err := client.Open(ctx, []string{%q})
+%s%s  quoit       quoit put%s greeting hello && quoit get%s greeting
+  redis-cli   %sredis-cli -p %s
+  Go          %s
   look        quoit cluster status%s --watch
-
+%s
 Ctrl-C stops it; the data stays.
 `, span(time.Duration(h.Seconds*float64(time.Second))), plural(len(h.Nodes), "node"), h.Data, h.remark(),
-		h.Manager, strings.Join(h.Nodes, "  "), h.Gateway, h.Redis, h.page(), server, server, port, h.Manager, managerFlag)
+		h.Manager, strings.Join(h.Nodes, "  "), h.scheme, h.Gateway, h.Redis, h.first(), h.page(), server, server, h.redis(), port, h.open(h.Manager), managerFlag, h.more())
 	return err
 }
 
@@ -365,7 +399,7 @@ func (h welcome) page() string {
 	if h.Console == "" {
 		return ""
 	}
-	return "  browser     " + h.Console + "\n"
+	return "  browser     " + h.Console + h.proofs.page() + "\n"
 }
 
 // remark says what is not as it was asked for, or not at once.

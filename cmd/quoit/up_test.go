@@ -132,7 +132,7 @@ func TestTheWelcomeSaysWhatIsNotAsAsked(t *testing.T) {
 		}
 	}
 	var out bytes.Buffer
-	if err := (welcome{Manager: defaultServer, Nodes: nodes, Gateway: "127.0.0.1:7480", Console: "http://127.0.0.1:7480/", Redis: "127.0.0.1:7479", Data: "/data", Seconds: 0.4}).print(&out); err != nil {
+	if err := (welcome{Manager: defaultServer, Nodes: nodes, Gateway: "127.0.0.1:7480", Console: "http://127.0.0.1:7480/", Redis: "127.0.0.1:7479", Data: "/data", Seconds: 0.4, scheme: "http"}).print(&out); err != nil {
 		t.Fatal(err)
 	}
 	want := `quoit is up in 400.0ms: 3 nodes, data in /data
@@ -310,4 +310,82 @@ func TestARelativeFolderIsMadeAbsolute(t *testing.T) {
 	if err != nil || options.Dir != filepath.Join(here, "cluster") {
 		t.Errorf("%s, %v", options.Dir, err)
 	}
+}
+
+// TestUpSecuresAClusterByItself: one command makes the secrets, says how to use them, and a
+// second start of the same folder, without being told, asks for the same ones.
+func TestUpSecuresAClusterByItself(t *testing.T) {
+	withoutTokens(t)
+	t.Setenv("QUOIT_TLS_CA_FILE", "")
+	dir := filepath.Join(t.TempDir(), "a cluster")
+	hello, _, stop := upOn(t, dir, "--nodes", "1", "--secure")
+	if want := filepath.Join(dir, "secrets", "operator-token"); hello.Token != want {
+		t.Fatalf("the token is in %q, want %q", hello.Token, want)
+	}
+	if got := quoit(t, "get", "a", "-s", hello.Manager); !strings.Contains(got.err, "this port speaks TLS alone") {
+		t.Errorf("without its authority: %s", got.err)
+	}
+	t.Setenv("QUOIT_TLS_CA_FILE", hello.CA)
+	if got := quoit(t, "get", "a", "-s", hello.Manager); !strings.Contains(got.err, "NOAUTH authenticate first") {
+		t.Errorf("without a token: %s", got.err)
+	}
+	if got := throughTheDoor(t, hello.Redis, "GET a\r\n"); !strings.HasPrefix(got, "-NOAUTH") {
+		t.Errorf("the Redis door without a token: %s", got)
+	}
+	t.Setenv("QUOIT_TOKEN_FILE", hello.Token)
+	must(t, "put", "a", "b", "-s", hello.Manager)
+	mustSay(t, must(t, "cluster", "status", "-m", hello.Manager), hello.Nodes[0])
+	token, err := os.ReadFile(hello.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := throughTheDoor(t, hello.Redis, "AUTH "+strings.TrimSpace(string(token))+"\r\nGET a\r\n"); got != "+OK\r\n$1\r\nb\r\n" {
+		t.Errorf("the Redis door with it: %q", got)
+	}
+	stop()
+
+	again, _, stop := upOn(t, dir, "--nodes", "1") // in the shell that has the operator's token exported
+	if again.Token != hello.Token || again.CA != hello.CA {
+		t.Errorf("started again it is secured by %q and %q", again.Token, again.CA)
+	}
+	if got := must(t, "get", "a", "-s", again.Manager); got != "b" {
+		t.Errorf("a holds %q", got)
+	}
+	stop()
+}
+
+func TestTheWelcomeOfASecuredClusterHasCommandsThatWork(t *testing.T) {
+	h := welcome{Manager: defaultServer, Nodes: []string{"127.0.0.1:7401"}, Gateway: "127.0.0.1:7480", Console: "https://127.0.0.1:7480/", Redis: "127.0.0.1:7479", Data: "/my data", Seconds: 0.4, scheme: "https"}
+	h.proofs = proofs{Token: "/my data/secrets/operator-token", CA: "/my data/secrets/tls/ca.pem", key: "/my data/secrets/signing-key.json", asks: true}
+	var out bytes.Buffer
+	if err := h.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	want := `quoit is up in 400.0ms: 1 node, data in /my data
+
+  manager     127.0.0.1:7400
+  nodes       127.0.0.1:7401
+  gateway     https://127.0.0.1:7480
+  redis door  127.0.0.1:7479
+
+  first       export QUOIT_TOKEN_FILE='/my data/secrets/operator-token' QUOIT_TLS_CA_FILE='/my data/secrets/tls/ca.pem'
+  browser     https://127.0.0.1:7480/   asks for the token: what is in $QUOIT_TOKEN_FILE
+  quoit       quoit put greeting hello && quoit get greeting
+  redis-cli   REDISCLI_AUTH="$(cat "$QUOIT_TOKEN_FILE")" redis-cli -p 7479
+  Go          options, err := client.FromEnvironment(); db, err := client.Open(ctx, []string{"127.0.0.1:7400"}, options...)
+  look        quoit cluster status --watch
+  token       quoit token create --key '/my data/secrets/signing-key.json' --sub shop --ttl 24h --write 'cart:*'
+
+Ctrl-C stops it; the data stays.
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
+	}
+
+	out.Reset()
+	h.proofs = proofs{CA: "/etc/ca.pem", asks: true} // secured by variables
+	if err := h.print(&out); err != nil {
+		t.Fatal(err)
+	}
+	mustSay(t, out.String(), "  first       export QUOIT_TOKEN_FILE=YOUR-TOKEN QUOIT_TLS_CA_FILE=/etc/ca.pem\n")
 }
