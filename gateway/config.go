@@ -105,7 +105,7 @@ func (c *Config) validate(own bool) error {
 	wrong(config.Listenable(c.Addr) && !c.mayListen() && !config.Loopback(c.Addr), "Addr", closed)
 	wrong(c.hasDoor() && !config.Listenable(c.RedisAddr), "RedisAddr", "host:port or off")
 	wrong(config.Listenable(c.RedisAddr) && !c.mayListen() && !config.Loopback(c.RedisAddr), "RedisAddr", closed)
-	wrong(c.KeysFile != "" && !c.Token.IsSet() && !own, "Token", "the token that the gateway learns the topology with, as quoit token create makes it: QUOIT_TOKEN_KEYS_FILE is set (QUOIT_TOKEN or QUOIT_TOKEN_FILE)")
+	wrong(c.KeysFile != "" && !c.Token.IsSet() && !own, "Token", "the gateway's own token, in it or in the file of QUOIT_TOKEN_FILE, since QUOIT_TOKEN_KEYS_FILE is set: quoit token create --key FILE --sub gateway --cluster read makes one")
 	wrong(c.KeysFile == "" && c.Token.IsSet() && !own, "KeysFile", "the keys that tokens are verified with: QUOIT_TOKEN is set, and a gateway that asks nobody for a token would let everybody in with its own")
 	errs = append(errs, c.TLS.ValidateClient(), c.Public.Validate())
 	wrong(c.AdminAddr != "" && c.AdminAddr != config.Off && !config.Listenable(c.AdminAddr), "AdminAddr", "host:port or off")

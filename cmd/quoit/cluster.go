@@ -329,7 +329,7 @@ func isUnknown(err error) bool {
 // explainUnknown says what to do about the likely mistake.
 func explainUnknown(err error, advice string) error {
 	if isUnknown(err) {
-		return fmt.Errorf("%w: %s; quoit cluster status lists the nodes that are known", err, advice)
+		return fmt.Errorf("%w: %s (quoit cluster status lists the nodes that are known)", err, advice)
 	}
 	return err
 }

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/quoitdb/quoit/client"
+	"github.com/quoitdb/quoit/internal/auth"
 	"github.com/quoitdb/quoit/internal/config"
 	"github.com/quoitdb/quoit/internal/peer"
 	"github.com/quoitdb/quoit/internal/tlsconf"
@@ -46,6 +49,24 @@ func (f tokenFile) credentials() (*credentials, error) {
 		return nil, settingsError(err)
 	}
 	return c, nil
+}
+
+// reads says whether the token opens all keys with a prefix. Where there is none, or
+// none that could be read, the cluster says the rest.
+func (f tokenFile) reads(prefix string) (bool, error) {
+	c, err := f.credentials()
+	if err != nil || !c.Token.IsSet() {
+		return true, err
+	}
+	token, err := c.Token.Latest()
+	if err != nil {
+		return false, err
+	}
+	_, claims, _ := auth.Look([]byte(token))
+	if claims == nil {
+		return true, nil
+	}
+	return slices.ContainsFunc(claims.Scopes, func(s auth.Scope) bool { return s.Prefix && strings.HasPrefix(prefix, string(s.Bytes)) }), nil
 }
 
 // dialer opens connections that are encrypted, if that is asked for.

@@ -246,7 +246,7 @@ func newDel() *cobra.Command {
 			return o.once(c.Context(), func(ctx context.Context, db *client.Client) error {
 				n, err := db.Delete(ctx, keys...)
 				if err != nil {
-					return err
+					return inPart(n, err)
 				}
 				if o.json {
 					return printJSON(c.OutOrStdout(), map[string]int{"deleted": n})
@@ -259,6 +259,17 @@ func newDel() *cobra.Command {
 	}
 	o.addTo(c)
 	return c
+}
+
+// inPart says that a deletion which failed for some of the keys was done for others.
+func inPart(deleted int, err error) error {
+	switch deleted {
+	case 0:
+		return err
+	case 1:
+		return fmt.Errorf("%w\n1 other key was deleted", err)
+	}
+	return fmt.Errorf("%w\n%d other keys were deleted", err, deleted)
 }
 
 func newMGet() *cobra.Command {

@@ -170,3 +170,12 @@ func TestWhatIsTextIsShownAsItIs(t *testing.T) {
 		}
 	}
 }
+
+func TestADeletionInPartSaysWhatWasDone(t *testing.T) {
+	failed := errors.New("no")
+	for deleted, want := range map[int]string{0: "no", 1: "no\n1 other key was deleted", 2: "no\n2 other keys were deleted"} {
+		if got := inPart(deleted, failed); got.Error() != want || !errors.Is(got, failed) {
+			t.Errorf("%d: %q, want %q", deleted, got, want)
+		}
+	}
+}

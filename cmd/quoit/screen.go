@@ -301,7 +301,11 @@ func (d screen) settings(s manager.Status) []string {
 }
 
 func printPlan(w io.Writer, p manager.Plan, moves bool) {
-	fmt.Fprintf(w, "%s would move, %s of the ring; no plan could move less than %s\n\n", plural(len(p.Moves), "range"), percent(p.Share), percent(p.Ideal))
+	if len(p.Moves) == 0 {
+		fmt.Fprint(w, "nothing would move: the ring is so already\n\n")
+	} else {
+		fmt.Fprintf(w, "%s would move, %s of the ring; no plan could move less than %s\n\n", plural(len(p.Moves), "range"), percent(p.Share), percent(p.Ideal))
+	}
 	t := newTable("NODE", ">BEFORE", ">AFTER", "")
 	most := 0.0
 	for _, n := range p.Nodes {

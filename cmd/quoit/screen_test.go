@@ -230,6 +230,14 @@ func TestPhasesInWords(t *testing.T) {
 	}
 }
 
+func TestAPlanWithoutMovesSaysSo(t *testing.T) {
+	var out bytes.Buffer
+	printPlan(&out, manager.Plan{Nodes: []manager.PlannedNode{{Address: "a:1", Before: 1, After: 1}}}, true)
+	if !strings.HasPrefix(out.String(), "nothing would move: the ring is so already\n") || strings.Contains(out.String(), "no plan could") {
+		t.Errorf("got\n%s", out.String())
+	}
+}
+
 func TestAPlanIsShown(t *testing.T) {
 	p := manager.Plan{
 		Nodes: []manager.PlannedNode{{Address: "a:1", Before: 1, After: 0.625}, {Address: "b:1", After: 0.375}},

@@ -212,6 +212,13 @@ it or not.`,
 		Args:    arguments(0, 1),
 		RunE: func(c *cobra.Command, args []string) error {
 			scan := client.ScanOptions{Prefix: strings.Join(args, "")}
+			whole, err := o.token.reads(scan.Prefix)
+			if err != nil {
+				return err
+			}
+			if !whole {
+				fmt.Fprintln(c.ErrOrStderr(), "note: the token opens a part of these keys alone; the others are left out")
+			}
 			return o.with(c.Context(), func(ctx context.Context, db *client.Client) error {
 				return o.export(ctx, c, db, scan, out)
 			})

@@ -342,6 +342,21 @@ func TestUpSecuresAClusterByItself(t *testing.T) {
 	if got := throughTheDoor(t, hello.Redis, "AUTH "+strings.TrimSpace(string(token))+"\r\nGET a\r\n"); got != "+OK\r\n$1\r\nb\r\n" {
 		t.Errorf("the Redis door with it: %q", got)
 	}
+
+	narrow := filepath.Join(t.TempDir(), "narrow")
+	must(t, "put", "cart:1", "pears", "-s", hello.Manager)
+	save(t, filepath.Dir(narrow), "narrow", must(t, "token", "create", "--key", filepath.Join(dir, "secrets", "signing-key.json"), "--write", "cart:*"))
+	export := func(args ...string) outcome {
+		return quoit(t, append([]string{"export", "-s", hello.Manager, "--token-file"}, args...)...)
+	}
+	if got := export(narrow); !strings.Contains(got.err, "note: the token opens a part of these keys alone") || strings.Count(got.out, "\n") != 1 {
+		t.Errorf("an export that lacks a key says %q, and has %q", got.err, got.out)
+	}
+	for _, args := range [][]string{{narrow, "cart:"}, {hello.Token}} {
+		if got := export(args...); strings.Contains(got.err, "note") || got.code != 0 {
+			t.Errorf("an export that lacks nothing: exit code %d, %s", got.code, got.err)
+		}
+	}
 	stop()
 
 	again, _, stop := upOn(t, dir, "--nodes", "1") // in the shell that has the operator's token exported
