@@ -24,7 +24,7 @@ const (
 	UNAVAILABLE Code = "UNAVAILABLE" // the node does not serve now (starting, draining, no topology)
 	MOVED       Code = "MOVED"       // another node owns the key: MOVED <epoch> <host:port>
 	TRYAGAIN    Code = "TRYAGAIN"    // the key is changing hands at this moment
-	NOPROTO     Code = "NOPROTO"     // HELLO asked for a protocol version that is not spoken
+	NOPROTO     Code = "NOPROTO"     // HELLO asked for a protocol version that is not spoken, or plain text came to a TLS port
 	WRONGTYPE   Code = "WRONGTYPE"   // the value is not what the command needs
 	VERSION     Code = "VERSION"     // compare-and-set lost: VERSION <current> ...
 )
