@@ -92,9 +92,6 @@ type Spec struct {
 	// FirstKey, LastKey and KeyStep say which arguments are keys. LastKey
 	// counts from the end when it is negative; all are 0 when there are none.
 	FirstKey, LastKey, KeyStep int
-	Summary                    string
-	Usage                      string // what may be written, name first
-	Reply                      string // what comes back when it went well
 }
 
 // Has says whether the command has all of the flags.
@@ -185,15 +182,15 @@ func UnknownCommand(name []byte) *Error {
 // WrongArity is the reply to a request with too few or too many arguments.
 func WrongArity(c Command) *Error {
 	return &Error{Code: ERR, Message: "wrong number of arguments for '" + c.String() +
-		"'; usage: " + c.Spec().Synopsis()}
+		"'; usage: " + c.Synopsis()}
 }
 
 // Synopsis is the name and what may follow it.
-func (s *Spec) Synopsis() string {
-	if s.Usage == "" {
-		return s.Name
+func (c Command) Synopsis() string {
+	if usage := c.Doc().Usage; usage != "" {
+		return c.String() + " " + usage
 	}
-	return s.Name + " " + s.Usage
+	return c.String()
 }
 
 // printable shortens what a peer sent for an error message and takes out what a

@@ -62,7 +62,7 @@ func TestSpecs(t *testing.T) {
 			}
 			names[name] = true
 		}
-		if s.Arity == 0 || s.Summary == "" || s.Reply == "" {
+		if d := c.Doc(); s.Arity == 0 || d.Summary == "" || d.Reply == "" {
 			t.Errorf("%s lacks arity, summary or reply", c)
 		}
 		if f := s.Flags & kinds; f == 0 || f&(f-1) != 0 {
@@ -71,8 +71,8 @@ func TestSpecs(t *testing.T) {
 		if hasKeys := s.FirstKey > 0; hasKeys != (s.KeyStep > 0) || hasKeys != (s.LastKey != 0) {
 			t.Errorf("%s: keys %d %d %d", c, s.FirstKey, s.LastKey, s.KeyStep)
 		}
-		if (s.Arity == 1) != (s.Usage == "") {
-			t.Errorf("%s: usage %q, arity %d", c, s.Usage, s.Arity)
+		if usage := c.Doc().Usage; (s.Arity == 1) != (usage == "") {
+			t.Errorf("%s: usage %q, arity %d", c, usage, s.Arity)
 		}
 	}
 	if s := protocol.Command(0).String() + protocol.Command(255).String(); s != "" {

@@ -1,304 +1,66 @@
 package protocol
 
-// specs is the one table of commands: dispatch, the arity check, COMMAND and the
-// table in docs/protocol.md are made from it. It is never changed.
+// specs is the one table of commands: dispatch, the arity check and COMMAND are made
+// from it. It is never changed.
 var specs = [commandEnd]Spec{
-	CmdGet: {
-		Name: "GET", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key", Reply: "value, or null",
-		Summary: "The value of a key.",
-	},
-	CmdPut: {
-		Name: "PUT", Aliases: []string{"SET"}, Arity: -3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key value [EX s | PX ms | EXAT unix-s | PXAT unix-ms | KEEPTTL] [NX | XX] [GET] [IFVERSION version]",
-		Reply: "`OK`; null when NX or XX was not met; with GET the old value or null; with IFVERSION the new version",
-		Summary: "Sets a key. Without KEEPTTL or a new expiry the old expiry is cleared. " +
-			"IFVERSION sets it only if that is its current version, 0 meaning that it does not exist.",
-	},
-	CmdDel: {
-		Name: "DEL", Aliases: []string{"DELETE", "UNLINK"}, Arity: -2, Flags: Write, FirstKey: 1, LastKey: -1, KeyStep: 1,
-		Usage: "key [key ...]", Reply: "how many existed",
-		Summary: "Deletes keys.",
-	},
-	CmdMGet: {
-		Name: "MGET", Arity: -2, Flags: Readonly, FirstKey: 1, LastKey: -1, KeyStep: 1,
-		Usage: "key [key ...]", Reply: "array of values and nulls",
-		Summary: "The values of several keys, all owned by this node.",
-	},
-	CmdMSet: {
-		Name: "MSET", Arity: -3, Flags: Write, FirstKey: 1, LastKey: -1, KeyStep: 2,
-		Usage: "key value [key value ...]", Reply: "`OK`",
-		Summary: "Sets several keys, all owned by this node. Each by itself: a reader may see some of them set.",
-	},
-	CmdExists: {
-		Name: "EXISTS", Arity: -2, Flags: Readonly, FirstKey: 1, LastKey: -1, KeyStep: 1,
-		Usage: "key [key ...]", Reply: "how many exist; a key given twice counts twice",
-		Summary: "Counts the keys that exist.",
-	},
-	CmdTTL: {
-		Name: "TTL", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key", Reply: "seconds; -1 no expiry, -2 no such key",
-		Summary: "How long a key still lives.",
-	},
-	CmdPTTL: {
-		Name: "PTTL", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key", Reply: "milliseconds; -1 no expiry, -2 no such key",
-		Summary: "How long a key still lives.",
-	},
-	CmdExpireTime: {
-		Name: "EXPIRETIME", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key", Reply: "unix seconds; -1 no expiry, -2 no such key",
-		Summary: "When a key expires.",
-	},
-	CmdPExpireTime: {
-		Name: "PEXPIRETIME", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key", Reply: "unix milliseconds; -1 no expiry, -2 no such key",
-		Summary: "When a key expires.",
-	},
-	CmdExpire: {
-		Name: "EXPIRE", Arity: -3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key seconds [NX | XX | GT | LT]", Reply: "1 set, 0 not",
-		Summary: "Lets a key expire after a time; not after now deletes it. " +
-			"NX: only if it has no expiry; XX: only if it has one; GT, LT: only if the new one is later, earlier (none is latest).",
-	},
-	CmdPExpire: {
-		Name: "PEXPIRE", Arity: -3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key milliseconds [NX | XX | GT | LT]", Reply: "1 set, 0 not",
-		Summary: "EXPIRE in milliseconds.",
-	},
-	CmdExpireAt: {
-		Name: "EXPIREAT", Arity: -3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key unix-seconds [NX | XX | GT | LT]", Reply: "1 set, 0 not",
-		Summary: "EXPIRE at a point in time.",
-	},
-	CmdPExpireAt: {
-		Name: "PEXPIREAT", Arity: -3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key unix-milliseconds [NX | XX | GT | LT]", Reply: "1 set, 0 not",
-		Summary: "EXPIRE at a point in time, in milliseconds.",
-	},
-	CmdPersist: {
-		Name: "PERSIST", Arity: 2, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key", Reply: "1 removed, 0 there was none",
-		Summary: "Removes the expiry of a key.",
-	},
-	CmdIncr: {
-		Name: "INCR", Arity: 2, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key", Reply: "the new number",
-		Summary: "Adds 1 to a decimal number; no key counts as 0.",
-	},
-	CmdIncrBy: {
-		Name: "INCRBY", Arity: 3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key number", Reply: "the new number",
-		Summary: "Adds to a decimal number.",
-	},
-	CmdDecr: {
-		Name: "DECR", Arity: 2, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key", Reply: "the new number",
-		Summary: "Subtracts 1 from a decimal number.",
-	},
-	CmdDecrBy: {
-		Name: "DECRBY", Arity: 3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key number", Reply: "the new number",
-		Summary: "Subtracts from a decimal number.",
-	},
-	CmdAppend: {
-		Name: "APPEND", Arity: 3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key bytes", Reply: "the new length",
-		Summary: "Appends to a value; no key counts as empty.",
-	},
-	CmdStrlen: {
-		Name: "STRLEN", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key", Reply: "the length; 0 when there is no such key",
-		Summary: "The length of a value in bytes.",
-	},
-	CmdGetDel: {
-		Name: "GETDEL", Arity: 2, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key", Reply: "the value, or null",
-		Summary: "Deletes a key and gives the value that it had.",
-	},
-	CmdGetSet: {
-		Name: "GETSET", Arity: 3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key value", Reply: "the old value, or null",
-		Summary: "PUT key value GET.",
-	},
-	CmdSetNX: {
-		Name: "SETNX", Arity: 3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key value", Reply: "1 set, 0 not",
-		Summary: "PUT key value NX.",
-	},
-	CmdSetEx: {
-		Name: "SETEX", Arity: 4, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key seconds value", Reply: "`OK`",
-		Summary: "PUT key value EX seconds.",
-	},
-	CmdPSetEx: {
-		Name: "PSETEX", Arity: 4, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key milliseconds value", Reply: "`OK`",
-		Summary: "PUT key value PX milliseconds.",
-	},
-	CmdGetV: {
-		Name: "GETV", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key", Reply: "array of value and version, or a null array",
-		Summary: "The value of a key and its version, for IFVERSION.",
-	},
-	CmdScan: {
-		Name: "SCAN", Arity: -2, Flags: Readonly,
-		Usage: "cursor [MATCH pattern] [COUNT n]", Reply: "array of the next cursor (0 at the end) and an array of keys",
-		Summary: "The keys of this node, in ring order, page by page; begin with cursor 0. " +
-			"A key that is there all the time is given at least once.",
-	},
-	CmdDBSize: {
-		Name: "DBSIZE", Arity: 1, Flags: Readonly,
-		Reply:   "a number",
-		Summary: "How many keys this node owns.",
-	},
-	CmdType: {
-		Name: "TYPE", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1,
-		Usage: "key", Reply: "`string` or `none`",
-		Summary: "The type of a value: every value is a string.",
-	},
+	CmdGet:         {Name: "GET", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdPut:         {Name: "PUT", Aliases: []string{"SET"}, Arity: -3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdDel:         {Name: "DEL", Aliases: []string{"DELETE", "UNLINK"}, Arity: -2, Flags: Write, FirstKey: 1, LastKey: -1, KeyStep: 1},
+	CmdMGet:        {Name: "MGET", Arity: -2, Flags: Readonly, FirstKey: 1, LastKey: -1, KeyStep: 1},
+	CmdMSet:        {Name: "MSET", Arity: -3, Flags: Write, FirstKey: 1, LastKey: -1, KeyStep: 2},
+	CmdExists:      {Name: "EXISTS", Arity: -2, Flags: Readonly, FirstKey: 1, LastKey: -1, KeyStep: 1},
+	CmdTTL:         {Name: "TTL", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdPTTL:        {Name: "PTTL", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdExpireTime:  {Name: "EXPIRETIME", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdPExpireTime: {Name: "PEXPIRETIME", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdExpire:      {Name: "EXPIRE", Arity: -3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdPExpire:     {Name: "PEXPIRE", Arity: -3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdExpireAt:    {Name: "EXPIREAT", Arity: -3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdPExpireAt:   {Name: "PEXPIREAT", Arity: -3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdPersist:     {Name: "PERSIST", Arity: 2, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdIncr:        {Name: "INCR", Arity: 2, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdIncrBy:      {Name: "INCRBY", Arity: 3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdDecr:        {Name: "DECR", Arity: 2, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdDecrBy:      {Name: "DECRBY", Arity: 3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdAppend:      {Name: "APPEND", Arity: 3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdStrlen:      {Name: "STRLEN", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdGetDel:      {Name: "GETDEL", Arity: 2, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdGetSet:      {Name: "GETSET", Arity: 3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdSetNX:       {Name: "SETNX", Arity: 3, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdSetEx:       {Name: "SETEX", Arity: 4, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdPSetEx:      {Name: "PSETEX", Arity: 4, Flags: Write, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdGetV:        {Name: "GETV", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1},
+	CmdScan:        {Name: "SCAN", Arity: -2, Flags: Readonly},
+	CmdDBSize:      {Name: "DBSIZE", Arity: 1, Flags: Readonly},
+	CmdType:        {Name: "TYPE", Arity: 2, Flags: Readonly, FirstKey: 1, LastKey: 1, KeyStep: 1},
 
-	CmdPing: {
-		Name: "PING", Arity: -1, Flags: Session,
-		Usage: "[message]", Reply: "`PONG`, or the message",
-		Summary: "Is anybody there?",
-	},
-	CmdEcho: {
-		Name: "ECHO", Arity: 2, Flags: Session,
-		Usage: "message", Reply: "the message",
-		Summary: "Gives back what it gets.",
-	},
-	CmdAuth: {
-		Name: "AUTH", Arity: -2, Flags: Session,
-		Usage: "[user] password", Reply: "`OK`",
-		Summary: "Authenticates the connection.",
-	},
-	CmdHello: {
-		Name: "HELLO", Arity: -1, Flags: Session,
-		Usage: "[2 [AUTH user password] [SETNAME name]]", Reply: "array of names and values",
-		Summary: "Agrees on the protocol version. Only 2 is spoken; others get NOPROTO.",
-	},
-	CmdSelect: {
-		Name: "SELECT", Arity: 2, Flags: Session,
-		Usage: "0", Reply: "`OK`",
-		Summary: "There is one database.",
-	},
-	CmdClient: {
-		Name: "CLIENT", Arity: -2, Flags: Session,
-		Usage: "ID | GETNAME | SETNAME name | SETINFO LIB-NAME name | SETINFO LIB-VER version | PARK ON | PARK OFF", Reply: "the id, the name, or `OK`",
-		Summary: "Names the connection; with PARK OFF a key whose range changes hands is answered TRYAGAIN at once, so that it holds nothing up behind it.",
-	},
-	CmdCommand: {
-		Name: "COMMAND", Arity: -1, Flags: Session,
-		Usage: "[COUNT | LIST | INFO [name ...] | DOCS [name ...]]", Reply: "array",
-		Summary: "Describes the commands.",
-	},
-	CmdInfo: {
-		Name: "INFO", Arity: -1, Flags: Session,
-		Usage: "[section ...]", Reply: "text of `name:value` lines",
-		Summary: "Describes the server.",
-	},
-	CmdConfig: {
-		Name: "CONFIG", Arity: -3, Flags: Session,
-		Usage: "GET pattern [pattern ...]", Reply: "array of names and values",
-		Summary: "Shows settings that stock tools ask for. Nothing can be set: servers are configured by their environment.",
-	},
-	CmdQuit: {
-		Name: "QUIT", Arity: 1, Flags: Session,
-		Reply:   "`OK`, and the connection is closed",
-		Summary: "Ends the connection after all earlier replies.",
-	},
-	CmdReset: {
-		Name: "RESET", Arity: 1, Flags: Session,
-		Reply:   "`RESET`",
-		Summary: "Makes the connection as if it were new; its authentication is gone.",
-	},
-	CmdTime: {
-		Name: "TIME", Arity: 1, Flags: Session,
-		Reply:   "array of unix seconds and microseconds",
-		Summary: "The time of the server.",
-	},
-	CmdWatch: {
-		Name: "WATCH", Arity: -7, Flags: Session,
-		Usage: "id KEY key | PREFIX prefix [STATE] start end version [start end version ...]",
-		Reply: "none: from here on the connection carries pushes, the first of which is `watching`",
-		Summary: "Tells of every change of a key, or of all keys with a prefix, in ranges of the ring, from the versions on that the client has seen. " +
-			"STATE: where it has seen nothing (0), the current values first.",
-	},
-	CmdUnwatch: {
-		Name: "UNWATCH", Arity: 2, Flags: Session,
-		Usage: "id", Reply: "push `unwatched`",
-		Summary: "Ends a watch.",
-	},
+	CmdPing:    {Name: "PING", Arity: -1, Flags: Session},
+	CmdEcho:    {Name: "ECHO", Arity: 2, Flags: Session},
+	CmdAuth:    {Name: "AUTH", Arity: -2, Flags: Session},
+	CmdHello:   {Name: "HELLO", Arity: -1, Flags: Session},
+	CmdSelect:  {Name: "SELECT", Arity: 2, Flags: Session},
+	CmdClient:  {Name: "CLIENT", Arity: -2, Flags: Session},
+	CmdCommand: {Name: "COMMAND", Arity: -1, Flags: Session},
+	CmdInfo:    {Name: "INFO", Arity: -1, Flags: Session},
+	CmdConfig:  {Name: "CONFIG", Arity: -3, Flags: Session},
+	CmdQuit:    {Name: "QUIT", Arity: 1, Flags: Session},
+	CmdReset:   {Name: "RESET", Arity: 1, Flags: Session},
+	CmdTime:    {Name: "TIME", Arity: 1, Flags: Session},
+	CmdWatch:   {Name: "WATCH", Arity: -7, Flags: Session},
+	CmdUnwatch: {Name: "UNWATCH", Arity: 2, Flags: Session},
 
-	CmdTopology: {
-		Name: "TOPOLOGY", Arity: 1, Flags: Session,
-		Reply:   "the topology document",
-		Summary: "Who owns what: nodes, tokens, epoch. Every node and the manager answer it.",
-	},
-	CmdChallenge: {
-		Name: "CHALLENGE", Arity: 4, Flags: Cluster,
-		Usage: "node | manager name nonce", Reply: "the server's nonce",
-		Summary: "A member of the cluster says who it is and asks what to prove it over. See docs/security.md. Nonces are 32 bytes in lower-case hex.",
-	},
-	CmdProve: {
-		Name: "PROVE", Arity: 2, Flags: Cluster,
-		Usage: "mac", Reply: "the server's own mac",
-		Summary: "Answers the challenge with the cluster's secret, and has the server do the same: each side believes nothing before. Macs are 32 bytes in lower-case hex.",
-	},
-	CmdRegister: {
-		Name: "REGISTER", Arity: 2, Flags: Cluster,
-		Usage: "registration", Reply: "a counter: the cluster document of that counter knows the node",
-		Summary: "A node that has started asks the manager to be known. The argument is a JSON object.",
-	},
-	CmdHeartbeat: {
-		Name: "HEARTBEAT", Arity: 2, Flags: Cluster,
-		Usage: "heartbeat", Reply: "the newest counter that the manager knows; a node with an older document reads it anew",
-		Summary: "A node tells the manager how it does. The argument is a JSON object.",
-	},
-	CmdRefresh: {
-		Name: "REFRESH", Arity: 2, Flags: Cluster,
-		Usage: "counter", Reply: "`OK`",
-		Summary: "The cluster document is at least this new: read it.",
-	},
-	CmdMigrateRange: {
-		Name: "MIGRATE_RANGE", Arity: 5, Flags: Cluster,
-		Usage: "start end target move", Reply: "`OK`: it runs, or ran already",
-		Summary: "The manager asks the source to send the range (start, end] to target.",
-	},
-	CmdStageRange: {
-		Name: "STAGE_RANGE", Arity: 5, Flags: Cluster,
-		Usage: "move start end source", Reply: "`READY` for its data, or `COMPLETE`: it has all of it",
-		Summary: "The source opens a move at the target.",
-	},
-	CmdStageData: {
-		Name: "STAGE_DATA", Arity: 4, Flags: Cluster,
-		Usage: "move seq payload", Reply: "the sequence number up to which all is durable",
-		Summary: "The next records of a move.",
-	},
-	CmdStageSeal: {
-		Name: "STAGE_SEAL", Arity: 5, Flags: Cluster,
-		Usage: "move seq version count", Reply: "`COMPLETE`, once durable",
-		Summary: "The end of a move's data: the source's newest version and the number of keys that must have arrived.",
-	},
-	CmdCommitMove: {
-		Name: "COMMIT_MOVE", Arity: 2, Flags: Cluster,
-		Usage: "move", Reply: "`OK` once the cluster document says so",
-		Summary: "The source asks the manager to make the target the owner.",
-	},
-	CmdMoveDone: {
-		Name: "MOVE_DONE", Arity: -3, Flags: Cluster,
-		Usage: "dropped | active move [move ...]", Reply: "`OK`",
-		Summary: "The source has dropped its copies, or the target serves the ranges.",
-	},
-	CmdCluster: {
-		Name: "CLUSTER", Arity: -2, Flags: Admin,
-		Usage: "subcommand [argument ...]", Reply: "depends on the subcommand",
-		Summary: "An operator's request to the manager; `quoit cluster` sends it.",
-	},
-	CmdSnapshot: {
-		Name: "SNAPSHOT", Arity: -1, Flags: Admin,
-		Usage: "[STATUS]", Reply: "the sequence number of the newest snapshot, once it is published; with STATUS a JSON object",
-		Summary: "Takes a snapshot of this node that has everything acknowledged before. If nothing has changed since the newest one, that is it.",
-	},
+	CmdTopology:     {Name: "TOPOLOGY", Arity: 1, Flags: Session},
+	CmdChallenge:    {Name: "CHALLENGE", Arity: 4, Flags: Cluster},
+	CmdProve:        {Name: "PROVE", Arity: 2, Flags: Cluster},
+	CmdRegister:     {Name: "REGISTER", Arity: 2, Flags: Cluster},
+	CmdHeartbeat:    {Name: "HEARTBEAT", Arity: 2, Flags: Cluster},
+	CmdRefresh:      {Name: "REFRESH", Arity: 2, Flags: Cluster},
+	CmdMigrateRange: {Name: "MIGRATE_RANGE", Arity: 5, Flags: Cluster},
+	CmdStageRange:   {Name: "STAGE_RANGE", Arity: 5, Flags: Cluster},
+	CmdStageData:    {Name: "STAGE_DATA", Arity: 4, Flags: Cluster},
+	CmdStageSeal:    {Name: "STAGE_SEAL", Arity: 5, Flags: Cluster},
+	CmdCommitMove:   {Name: "COMMIT_MOVE", Arity: 2, Flags: Cluster},
+	CmdMoveDone:     {Name: "MOVE_DONE", Arity: -3, Flags: Cluster},
+	CmdCluster:      {Name: "CLUSTER", Arity: -2, Flags: Admin},
+	CmdSnapshot:     {Name: "SNAPSHOT", Arity: -1, Flags: Admin},
 }

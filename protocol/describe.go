@@ -110,7 +110,7 @@ func appendDocs(b []byte, args [][]byte) []byte {
 		b = AppendBulkString(b, strings.ToLower(name))
 		b = AppendArray(b, 6)
 		b = AppendBulkString(b, "summary")
-		b = AppendBulkString(b, c.Spec().Summary)
+		b = AppendBulkString(b, c.Doc().Summary)
 		b = AppendBulkString(b, "since")
 		b = AppendBulkString(b, "0.1.0")
 		b = AppendBulkString(b, "group")

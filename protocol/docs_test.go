@@ -47,18 +47,18 @@ func commandTables() string {
 	} {
 		out.WriteString("\n### " + group.title + "\n\n| command | what it does | reply |\n|---|---|---|\n")
 		for _, c := range protocol.Commands() {
-			if s := c.Spec(); s.Flags&group.flags != 0 {
-				out.WriteString("| " + usageOf(s) + " | " + s.Summary + " | " + s.Reply + " |\n")
+			if c.Spec().Flags&group.flags != 0 {
+				out.WriteString("| " + usageOf(c) + " | " + c.Doc().Summary + " | " + c.Doc().Reply + " |\n")
 			}
 		}
 	}
 	return out.String() + "\n"
 }
 
-func usageOf(s *protocol.Spec) string {
-	text := "`" + strings.ReplaceAll(s.Synopsis(), "|", `\|`) + "`"
-	if len(s.Aliases) > 0 {
-		text += ", also `" + strings.Join(s.Aliases, "`, `") + "`"
+func usageOf(c protocol.Command) string {
+	text := "`" + strings.ReplaceAll(c.Synopsis(), "|", `\|`) + "`"
+	if aliases := c.Spec().Aliases; len(aliases) > 0 {
+		text += ", also `" + strings.Join(aliases, "`, `") + "`"
 	}
 	return text
 }

@@ -137,5 +137,5 @@ func ParseMSet(args [][]byte) (pairs [][]byte, err error) {
 
 // syntaxError is the reply to options that cannot be understood.
 func syntaxError(c Command) *Error {
-	return &Error{Code: ERR, Message: "syntax error; usage: " + c.Spec().Synopsis()}
+	return &Error{Code: ERR, Message: "syntax error; usage: " + c.Synopsis()}
 }

@@ -51,7 +51,7 @@ func TestWatchOfAllKeys(t *testing.T) {
 
 func TestBadWatchRequests(t *testing.T) {
 	for line, want := range map[string]string{
-		"WATCH 1 KEY k":                         "wrong number of arguments for 'WATCH'; usage: " + protocol.CmdWatch.Spec().Synopsis(),
+		"WATCH 1 KEY k":                         "wrong number of arguments for 'WATCH'; usage: " + protocol.CmdWatch.Synopsis(),
 		"WATCH 0 KEY k 0 0 0":                   "WATCH: id is not a number from 1 to 9223372036854775807",
 		"WATCH -1 KEY k 0 0 0":                  "WATCH: id is not a number from 0 to 9223372036854775807",
 		"WATCH 1 GLOB k 0 0 0":                  "WATCH: selector is neither key nor prefix",
