@@ -109,6 +109,10 @@ func TestTheDataFolderIsPrivate(t *testing.T) {
 func TestAWrongSettingLeavesNothingBehind(t *testing.T) {
 	secret := config.NewSecret(strings.Repeat("s", auth.MinClusterSecret))
 	missing := filepath.Join(t.TempDir(), "missing")
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		change func(*Config, *Seams)
 		want   string
@@ -120,8 +124,9 @@ func TestAWrongSettingLeavesNothingBehind(t *testing.T) {
 			c.Auth = auth.Config{ClusterSecret: secret, TokenKeysFile: missing}
 			c.TLS = tlstest.NewAuthority(t).Config(true, tlstest.Role("quoit://gateway"))
 		}, "--role node"},
-		"bucket":     {func(c *Config, s *Seams) { s.Bucket, c.Bucket = nil, "ftp://x" }, "QUOIT_BUCKET"},
-		"advertised": {func(_ *Config, s *Seams) { s.Listener = everywhere(t) }, "QUOIT_NODE_ADVERTISE"},
+		"bucket":          {func(c *Config, s *Seams) { s.Bucket, c.Bucket = nil, "ftp://x" }, "QUOIT_BUCKET"},
+		"bucket's folder": {func(c *Config, s *Seams) { s.Bucket, c.Bucket = nil, "file://"+filepath.Join(file, "bucket") }, file},
+		"advertised":      {func(_ *Config, s *Seams) { s.Listener = everywhere(t) }, "QUOIT_NODE_ADVERTISE"},
 		"gateway": {func(c *Config, s *Seams) {
 			c.GatewayAddr = "127.0.0.1:0"
 			s.NewGateway = func(context.Context, GatewayHost) (Gateway, error) { return nil, errors.New("no certificate") }

@@ -129,15 +129,19 @@ func (c *cluster) redisGet(address, key string) (string, error) {
 func TestAFolderThatCannotBeWrittenIsNamed(t *testing.T) {
 	t.Parallel()
 	e := docker(t)
-	ctr := run(t, e.image, testcontainers.WithCmd("node"), testcontainers.WithWaitStrategy(wait.ForExit().WithExitTimeout(patience)), testcontainers.WithEnv(map[string]string{
-		"QUOIT_NODE_DATA": "/nowhere", "QUOIT_BUCKET": "file:///bucket",
-	}))
-	is, err := e.inspect(t.Context(), &server{ctr: ctr})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if said := logOf(ctr); is.State.ExitCode != 1 || !strings.Contains(said, "/nowhere") || !strings.Contains(said, "read-only") {
-		t.Errorf("exit code %d: %s", is.State.ExitCode, said)
+	for folder, settings := range map[string]map[string]string{
+		"/bucket":  {"QUOIT_NODE_DATA": "/nowhere", "QUOIT_BUCKET": "file:///bucket"},
+		"/nowhere": {"QUOIT_NODE_DATA": "/nowhere", "QUOIT_BUCKET": "s3://far/away?endpoint=http://127.0.0.1:1", "QUOIT_S3_ACCESS_KEY": "a", "QUOIT_S3_SECRET_KEY": "b"},
+	} {
+		ctr := run(t, e.image, testcontainers.WithCmd("node"), testcontainers.WithEnv(settings),
+			testcontainers.WithWaitStrategy(wait.ForExit().WithExitTimeout(patience)))
+		is, err := e.inspect(t.Context(), &server{ctr: ctr})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if said := logOf(ctr); is.State.ExitCode != 1 || !strings.Contains(said, folder) || !strings.Contains(said, "read-only") {
+			t.Errorf("%s: exit code %d: %s", folder, is.State.ExitCode, said)
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ func Open(_ context.Context, location string) (Bucket, error) {
 		if err != nil {
 			return nil, err
 		}
-		return OpenS3(c)
+		return orNone(OpenS3(c))
 	}
 	u, err := url.Parse(location)
 	if err != nil {
@@ -32,5 +32,14 @@ func Open(_ context.Context, location string) (Bucket, error) {
 	if u.Host != "" && u.Host != "localhost" || !filepath.IsAbs(u.Path) || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("bucket URL %q: want file:///absolute/path, with three slashes and nothing after the path", location)
 	}
-	return OpenFolder(filepath.FromSlash(u.Path))
+	return orNone(OpenFolder(filepath.FromSlash(u.Path)))
+}
+
+// orNone is a bucket, or nil and why there is none: a pointer that is nil would be a
+// Bucket that is not.
+func orNone[B Bucket](b B, err error) (Bucket, error) {
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }

@@ -3,6 +3,7 @@ package bucket_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -26,6 +27,10 @@ func TestOpen(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for location, want := range map[string]string{
 		"":                          "file:///absolute/path",
 		"/var/lib/quoit":            "file:///absolute/path",
@@ -35,11 +40,16 @@ func TestOpenRefuses(t *testing.T) {
 		"file:///path?versioned=no": "nothing after the path",
 		"file:///path#fragment":     "nothing after the path",
 		"://":                       "bucket URL",
+		"file://" + file:            "not a directory",
+		"s3://bucket?endpoint=":     "endpoint",
 	} {
 		b, err := bucket.Open(t.Context(), location)
 		if err == nil {
 			t.Errorf("Open(%q) = %v", location, b)
 			continue
+		}
+		if b != nil {
+			t.Errorf("Open(%q) gives a bucket of type %T beside its error", location, b)
 		}
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("Open(%q): %q does not say %q", location, err, want)
