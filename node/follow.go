@@ -283,6 +283,7 @@ func (f *follower) local() cluster.Local {
 	sealed, staged := f.store.engine.Held()
 	l.Sealed, l.Staged = heldRanges(sealed), heldRanges(staged)
 	l.HasData = l.HasData || f.store.engine.Count() > 0
+	l.Accepted = l.Accepted && !f.started
 	return l
 }
 

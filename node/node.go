@@ -315,7 +315,8 @@ func (n *Node) prepareToFollow(b *beginning) error {
 		poll: n.config.Times.Poll, report: n.report, points: n.seams.Points,
 		self: cluster.Local{
 			Cluster: n.identity.Cluster, ID: n.identity.ID, Address: n.identity.Address,
-			Incarnation: b.incarnation, Counter: max(found.Mark.Counter, b.accepted), HasData: found.Keys > 0, Restored: b.restored,
+			Incarnation: b.incarnation, Counter: max(found.Mark.Counter, b.accepted), HasData: found.Keys > 0,
+			Restored: b.restored, Accepted: b.accepted > 0,
 		},
 		wake: make(chan struct{}, 1), changed: make(chan struct{}),
 	}

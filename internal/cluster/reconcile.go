@@ -22,6 +22,9 @@ type Local struct {
 	// Restored: the node's disk was lost, and what it holds comes from the bucket. Its
 	// log then may have lost its end, and with it ranges that it had come to own.
 	Restored bool
+	// Accepted: whoever runs the node has said that it may go on without what it came to
+	// own and what the bucket lacks. Only the first document is reconciled so.
+	Accepted bool
 }
 
 // Held is a range that a move holds on a node.
@@ -204,7 +207,7 @@ func (r *reconciler) orphanedSeal(h Held) error {
 		// The range went away and came back because its new owner is forgotten. What
 		// is here is older than what was lost with it; see DESIGN.md.
 		r.do(Drop, h)
-	case r.own.covers(h.Range):
+	case r.own.covers(h.Range), r.local.Accepted: // What is not its own is wiped.
 		r.do(Unseal, h)
 	default:
 		return &HeldError{h, "its move is gone, and only a part of the range is still this node's"}
@@ -225,6 +228,8 @@ func (r *reconciler) staged() error {
 			r.do(Activate, h)
 		case ok && m.Lost:
 			r.do(Unstage, h) // Its source is gone, and with it what had not arrived.
+		case ok && r.local.Accepted:
+			r.do(Unstage, h)
 		case ok:
 			return &HeldError{h, "the move is committed, and here it is not complete: the log has lost what was acknowledged"}
 		default:
@@ -245,6 +250,8 @@ func (r *reconciler) orphanedStage(h Held) error {
 		r.do(Unstage, h)
 	case h.Complete && r.own.covers(h.Range):
 		r.do(Activate, h)
+	case r.local.Accepted:
+		r.do(Unstage, h)
 	default:
 		return &HeldError{h, "its move is gone, and the range is this node's although it is not all here"}
 	}

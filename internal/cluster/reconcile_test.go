@@ -194,6 +194,29 @@ func TestReconcileTarget(t *testing.T) {
 	}
 }
 
+// TestReconcileAccepted: a disk is lost while a range is coming, the bucket has a part of it,
+// and somebody has said that the node may go on without the rest. There is no other way on:
+// nobody else has the range any more.
+func TestReconcileAccepted(t *testing.T) {
+	s := tell(t)
+	for name, d := range map[string]Document{
+		"committed": s.committed, "dropped": s.dropped, "active": s.activated, "finished": s.finished, "source forgotten": s.lostFinished,
+	} {
+		l := local(d, c)
+		l.Restored, l.Accepted = true, true
+		l.Staged = []Held{{Move: s.move.ID, Range: s.move.Range}}
+		if got := s.judge(t, l, d); got.conflict || got.action != Unstage || !got.own {
+			t.Errorf("%s: %+v, want what is here forgotten, and the range owned", name, got)
+		}
+	}
+	whole := Held{Move: "m0"} // more than a owns
+	l := local(s.planned, a)
+	l.Accepted, l.Sealed = true, []Held{whole}
+	if got := s.judge(t, l, s.planned); got.conflict || got.action != Unseal {
+		t.Errorf("a seal over more than is owned: %+v, want it gone", got)
+	}
+}
+
 // TestReconcileLostBack: a range went from a to c, c is forgotten, and a has it
 // again. What a still holds is from before; the loss is of the whole range.
 func TestReconcileLostBack(t *testing.T) {
