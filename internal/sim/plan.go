@@ -44,8 +44,8 @@ func newPlan(d dice) plan {
 		length:    between(d, 1500*time.Millisecond, 3500*time.Millisecond),
 		pause:     between(d, 20*time.Millisecond, 200*time.Millisecond),
 		snapshots: between(d, time.Second, 4*time.Second), archive: between(d, 300*time.Millisecond, 2*time.Second),
-		padding: one(d, 0, 0, 300, 3000),
-		segment: one[int64](d, 96<<10, 128<<10, 1<<20),
+		padding: one(d, 0, 300, 3500, 3500),
+		segment: one[int64](d, 64<<10, 96<<10, 1<<20),
 		clocks:  d.chance(0.6), counters: d.chance(0.5), mortals: d.chance(0.4), scans: d.chance(0.3), watches: d.chance(0.4),
 		restore: d.chance(0.2),
 	}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/manager"
 	"github.com/quoitdb/quoit/node"
 )
@@ -76,6 +77,13 @@ func (p *process) thaw() {
 	}
 }
 
+// gate is a mutex for who sleeps while it has it: while somebody waits for a sync.Mutex
+// virtual time stands still, and whoever has it would sleep for ever.
+type gate chan struct{}
+
+func (g gate) Lock()   { g <- struct{}{} }
+func (g gate) Unlock() { <-g }
+
 // machine runs one server at a time, again after each crash.
 type machine struct {
 	w     *World
@@ -83,9 +91,10 @@ type machine struct {
 	addr  string
 	start func(*machine, *process) (stop func(), failed <-chan struct{}, err error)
 	clock *clock
-	disk  *disk // nil: it has none
+	disk  *disk       // nil: it has none
+	stale atomic.Bool // somebody must move the data folder away before the next start
 
-	mu     sync.Mutex
+	mu     gate
 	dice   dice
 	life   int
 	p      *process       // nil: nothing runs here; guarded by mu
@@ -97,7 +106,7 @@ type machine struct {
 
 func (w *World) newMachine(host, addr string, start func(*machine, *process) (func(), <-chan struct{}, error)) *machine {
 	d := w.dice("machine " + host)
-	return &machine{w: w, host: host, addr: addr, start: start, dice: d, clock: w.newClock(d)}
+	return &machine{mu: make(gate, 1), w: w, host: host, addr: addr, start: start, dice: d, clock: w.newClock(d)}
 }
 
 // boot starts a process, unless one runs or the machine is off.
@@ -106,6 +115,9 @@ func (m *machine) boot() {
 	defer m.mu.Unlock()
 	if m.p != nil || m.off {
 		return
+	}
+	if m.stale.Swap(false) {
+		m.disk.set(func(d *disk) { d.mem = vfs.NewMem() })
 	}
 	m.life++
 	p := &process{w: m.w, host: m.host, name: fmt.Sprintf("%s.%d", m.host, m.life)}

@@ -136,11 +136,32 @@ func (w *World) fail(format string, args ...any) {
 	w.failures = append(w.failures, text)
 }
 
-// refused is told why a server did not start or go on.
+// refused is told why a server did not start or go on. Whoever runs it does what it asks for.
 func (w *World) refused(host string, err error) {
 	w.trace.count("server ended by itself", 1)
+	if strings.Contains(err.Error(), "move the data folder away") {
+		w.moveFolderAway(host)
+	}
 	if w.loss != nil {
 		w.loss.refused(host, err)
+	}
+}
+
+// moveFolderAway is for a node that was removed while it was frozen or dead, with a part of a
+// range that never became its own: unless it owns something, its folder has nothing.
+func (w *World) moveFolderAway(host string) {
+	w.watcher.mu.Lock()
+	d := w.watcher.last
+	w.watcher.mu.Unlock()
+	owned, err := d.Ownership()
+	if err != nil {
+		return
+	}
+	for _, m := range w.nodes {
+		if m.host == host && len(owned.ArcsOf(m.addr)) == 0 {
+			w.trace.count("folder of a node that was removed moved away", 1)
+			m.stale.Store(true)
+		}
 	}
 }
 
