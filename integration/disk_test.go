@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bufio"
+	"encoding/json"
 	"io"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/quoitdb/quoit/internal/cluster"
 	"github.com/quoitdb/quoit/manager"
+	"github.com/quoitdb/quoit/node/keeper"
 )
 
 // keepers is a fleet whose nodes take snapshots when they are told to, and archive
@@ -42,17 +44,27 @@ func snapshot(p *process) (string, error) { return ask(p, "SNAPSHOT") }
 
 // ask sends a node one line, and returns the first of its answer.
 func ask(p *process, request string) (string, error) {
-	c, err := net.Dial("tcp", p.name)
+	line, _, err := askAt(p.name, request)
+	return line, err
+}
+
+// askAt returns the first line of an answer, and the text that follows if there is one.
+func askAt(address, request string) (line, text string, err error) {
+	c, err := net.Dial("tcp", address)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(c, request+"\r\n"); err != nil {
-		return "", err
+		return "", "", err
 	}
-	line, err := bufio.NewReader(c).ReadString('\n')
-	return strings.TrimSpace(line), err
+	r := bufio.NewReader(c)
+	line, err = r.ReadString('\n')
+	if err == nil && line[0] == '$' && line[1] != '-' {
+		text, err = r.ReadString('\n')
+	}
+	return strings.TrimSpace(line), strings.TrimSpace(text), err
 }
 
 func mustSnapshot(t *testing.T, nodes ...*process) {
@@ -72,14 +84,24 @@ func mustSnapshot(t *testing.T, nodes ...*process) {
 	}
 }
 
-// archived is met when the bucket has the whole log of every node.
+// archived is met when the bucket has the whole log of every node. The nodes are asked
+// themselves: what they have told the manager is from before the last writes.
 func archived(s manager.Status) bool {
 	for _, n := range s.Nodes {
-		if n.State == cluster.Active && (n.Snapshot == nil || n.Snapshot.ArchiveLag != 0 || n.Snapshot.State != "ok") {
+		if n.State == cluster.Active && !isArchived(n.Address) {
 			return false
 		}
 	}
 	return true
+}
+
+func isArchived(node string) bool {
+	_, text, err := askAt(node, "SNAPSHOT STATUS")
+	if err != nil {
+		return false
+	}
+	var s keeper.Status
+	return json.Unmarshal([]byte(text), &s) == nil && s.ArchiveLag == 0 && s.State == "ok"
 }
 
 // loseDisk kills a node and removes its data folder.
