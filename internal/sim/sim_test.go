@@ -29,7 +29,7 @@ func TestTheSameSeedIsTheSameRun(t *testing.T) {
 }
 
 // ordinary is how many seeds go test runs by itself.
-const ordinary = 60
+const ordinary = 120
 
 // kept are seeds that have found something once.
 var kept = []uint64{
