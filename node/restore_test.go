@@ -386,6 +386,56 @@ func TestALostDiskThatHadGainedARangeAfterTheArchiveIsRefused(t *testing.T) {
 	c.has(n, 0, 1)
 }
 
+// TestALostDiskThatHadAPartOfARange: the archive ends while a range is coming, and its move
+// comes to its end after that. Who says that the node may go on without has said so for the
+// part, too: it refused for ever.
+func TestALostDiskThatHadAPartOfARange(t *testing.T) {
+	const other = "10.0.0.9:7401"
+	c := newTestCluster(t)
+	n := c.serving(quick)
+	finish := func(ids ...cluster.MoveID) (d cluster.Document) {
+		for _, step := range []func(cluster.Document, ...cluster.MoveID) (cluster.Document, error){
+			cluster.Document.Commit, cluster.Document.MarkDropped, cluster.Document.MarkActive,
+		} {
+			d = c.change(func(d cluster.Document) (cluster.Document, error) { return step(d, ids...) })
+		}
+		return d
+	}
+	c.follow(n, finish(movesOf(c.other(other))...))
+	d := c.change(func(d cluster.Document) (cluster.Document, error) { return d.Leave(other) })
+	c.follow(n, d)
+	coming := d.Moves[0]
+	lsn, err := n.store.engine.Stage(string(coming.ID), coming.Range)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.store.log.SyncTo(lsn); err != nil {
+		t.Fatal(err)
+	}
+	c.archived(n)
+	c.lostDisk(n)
+	finish(coming.ID)
+
+	n = c.mustStart(quick)
+	if err := c.failure(n); !strings.Contains(err.Error(), "QUOIT_ALLOW_OLDER_SNAPSHOT=true") {
+		t.Fatalf("it ended with %v", err)
+	}
+	c.stop(n)
+	n = c.mustStart(with(quick, func(c *Config, _ *Seams) { c.AllowOlder = true }))
+	c.ready(n)
+	c.stop(n)
+	n = c.mustStart(quick) // what was said once is enough
+	c.ready(n)
+}
+
+func movesOf(d cluster.Document) []cluster.MoveID {
+	var ids []cluster.MoveID
+	for _, m := range d.Moves {
+		ids = append(ids, m.ID)
+	}
+	return ids
+}
+
 // It answers what came before it in a batch before it begins, and that must not be
 // answered again when it then fails.
 func TestAFailedSnapshotRepeatsNoReply(t *testing.T) {
