@@ -202,19 +202,23 @@ func (g *Gateway) info(sections [][]byte, sees bool) string {
 	now := g.clock.now()
 	view := g.source.view.Load()
 	_, port, _ := strings.Cut(g.RedisAddr(), ":")
+	server := [][2]string{
+		{"quoit_version", g.about.version},
+		{"redis_mode", "standalone"},
+		{"os", runtime.GOOS + " " + runtime.GOARCH},
+		{"tcp_port", port},
+		{"uptime_in_seconds", strconv.Itoa(int(now.Sub(g.about.started) / time.Second))},
+		{"role", "gateway"},
+	}
+	if sees {
+		server = append(server, [2]string{"process_id", strconv.Itoa(os.Getpid())})
+	}
 	var b strings.Builder
 	for _, s := range []struct {
 		name  string
 		lines [][2]string
 	}{
-		{"Server", [][2]string{
-			{"quoit_version", g.about.version},
-			{"redis_mode", "standalone"},
-			{"os", runtime.GOOS + " " + runtime.GOARCH},
-			{"tcp_port", port},
-			{"uptime_in_seconds", strconv.Itoa(int(now.Sub(g.about.started) / time.Second))},
-			{"role", "gateway"},
-		}},
+		{"Server", server},
 		{"Clients", [][2]string{
 			{"connected_clients", strconv.Itoa(g.gate.count())},
 			{"maxclients", strconv.Itoa(g.config.Limits.Connections)},
@@ -230,9 +234,6 @@ func (g *Gateway) info(sections [][]byte, sees bool) string {
 		}
 		if b.Len() > 0 {
 			b.WriteString("\r\n")
-		}
-		if s.name == "Server" && sees {
-			s.lines = append(s.lines, [2]string{"process_id", strconv.Itoa(os.Getpid())})
 		}
 		b.WriteString("# " + s.name + "\r\n")
 		for _, l := range s.lines {
