@@ -327,8 +327,7 @@ func (n *machine) update(ctx context.Context, fn func(cluster.Document) (cluster
 	return n.refresh(ctx)
 }
 
-// act follows a document as package node does.
-func (n *machine) act(d cluster.Document) error {
+func (n *machine) reconcile(d cluster.Document) (cluster.Decision, error) {
 	local := n.self
 	sealed, staged := n.e.Held()
 	local.Sealed, local.Staged = held(sealed), held(staged)
@@ -336,9 +335,21 @@ func (n *machine) act(d cluster.Document) error {
 	decision, err := cluster.Reconcile(local, d)
 	if err != nil {
 		n.t.Errorf("%s must not follow document %d: %v", n.address, d.Counter, err)
+	}
+	return decision, err
+}
+
+// act follows a document as package node does.
+func (n *machine) act(d cluster.Document) error {
+	decision, err := n.reconcile(d)
+	if err != nil {
 		return err
 	}
 	n.mover.Follow(d, decision)
+	// Until Follow returned, a move could still seal or stage its range.
+	if decision, err = n.reconcile(d); err != nil {
+		return err
+	}
 	last, err := n.e.SetMark(engine.Mark{Cluster: d.Cluster, Epoch: d.Epoch, Counter: d.Counter})
 	if err != nil {
 		return err
