@@ -41,6 +41,7 @@ func (m *Manager) learn(d cluster.Document) {
 		if m.known.CompareAndSwap(old, next) {
 			m.plan.ring()
 			m.doors.ring()
+			m.seams.Learned(d.Counter)
 			return
 		}
 	}

@@ -34,6 +34,9 @@ type Seams struct {
 	Logger        *slog.Logger
 	// Ready is called once, with the address, when the manager answers.
 	Ready func(address string)
+	// Learned is called, in any goroutine, with the counter of each document that has
+	// become the newest one this manager answers from.
+	Learned func(counter uint64)
 	// TrustBucket skips the proof of compare-and-swap at the start.
 	TrustBucket bool
 }
@@ -117,6 +120,9 @@ func newManager(c Config, s Seams) *Manager {
 	}
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	if s.Learned == nil {
+		s.Learned = func(uint64) {}
 	}
 	m := &Manager{
 		config: c, seams: s, log: s.Logger,

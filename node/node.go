@@ -470,6 +470,15 @@ func (n *Node) WaitReady(ctx context.Context) error {
 	}
 }
 
+// Counter is that of the document which the node has acted on last, 0 before WaitReady
+// has returned.
+func (n *Node) Counter() uint64 {
+	if f := n.following(); f != nil {
+		return f.current().Counter
+	}
+	return 0
+}
+
 // WaitCounter waits until the node has acted on a document with this counter or
 // a newer one.
 func (n *Node) WaitCounter(ctx context.Context, counter uint64) error {

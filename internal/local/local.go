@@ -26,6 +26,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -74,6 +75,7 @@ type Cluster struct {
 	managerEnd  chan struct{} // closed when the manager has ended
 	managerErr  error         // why; read after managerEnd
 	nodeFailed  chan error    // the first node that must not go on; of capacity 1
+	learned     atomic.Uint64 // counter of the document that the manager answers from
 
 	mu     sync.Mutex
 	nodes  []*node.Node // guarded by mu
@@ -170,8 +172,9 @@ func (c *Cluster) startManager(ctx context.Context, nodes int) error {
 	go func() {
 		defer close(c.managerEnd)
 		c.managerErr = manager.Run(run, config, manager.Seams{
-			Logger: c.options.Logger.With("server", "manager"),
-			Ready:  func(address string) { ready <- address },
+			Logger:  c.options.Logger.With("server", "manager"),
+			Ready:   func(address string) { ready <- address },
+			Learned: c.noteLearned,
 		})
 	}()
 	select {
@@ -271,8 +274,19 @@ func (c *Cluster) noteFailure(address string, err error) {
 	}
 }
 
+// noteLearned keeps the highest counter: two documents can be learned at one time.
+func (c *Cluster) noteLearned(counter uint64) {
+	for {
+		old := c.learned.Load()
+		if old >= counter || c.learned.CompareAndSwap(old, counter) {
+			return
+		}
+	}
+}
+
 // waitServing returns when every node answers for what it owns, so also when the
-// ring has been formed.
+// ring has been formed, and when the manager's topology says where their gateways are
+// this time: a node that is known takes its next incarnation without asking it.
 func (c *Cluster) waitServing(ctx context.Context) error {
 	for _, n := range c.Nodes() {
 		if err := n.WaitReady(ctx); err != nil {
@@ -282,7 +296,9 @@ func (c *Cluster) waitServing(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		waiting := slices.IndexFunc(c.Nodes(), func(n *node.Node) bool { return n.Ready() != nil })
+		waiting := slices.IndexFunc(c.Nodes(), func(n *node.Node) bool {
+			return n.Ready() != nil || n.Counter() > c.learned.Load()
+		})
 		if waiting < 0 {
 			return nil
 		}
@@ -294,7 +310,11 @@ func (c *Cluster) waitServing(ctx context.Context) error {
 			return fmt.Errorf("manager: %w", c.managerErr)
 		case <-ctx.Done():
 			n := c.Nodes()[waiting]
-			return fmt.Errorf("%w: node %s: %w", ctx.Err(), n.Address(), n.Ready())
+			why := n.Ready()
+			if why == nil {
+				why = errors.New("the manager has not read the newest document yet")
+			}
+			return fmt.Errorf("%w: node %s: %w", ctx.Err(), n.Address(), why)
 		}
 	}
 }

@@ -353,6 +353,25 @@ func TestNodeFromElsewhere(t *testing.T) {
 	_ = db.Close()
 }
 
+// TestStartedAgainTheManagerKnowsAsMuchAsTheNodes: a node that is known takes its next
+// incarnation, and names where its gateway is this time, without the manager. Whoever
+// asked the manager right after a start could be sent to where that was the last time.
+func TestStartedAgainTheManagerKnowsAsMuchAsTheNodes(t *testing.T) {
+	dir := t.TempDir()
+	stop(t, start(t, Options{Dir: dir, Nodes: 2, Port: -1}))
+	for range 5 {
+		c := start(t, Options{Dir: dir, Nodes: 2, Port: -1})
+		newest := uint64(0)
+		for _, n := range c.Nodes() {
+			newest = max(newest, n.Counter())
+		}
+		if got := status(t, c).Counter; got < newest || newest == 0 {
+			t.Errorf("the manager answers from document %d, and its nodes act on %d", got, newest)
+		}
+		stop(t, c)
+	}
+}
+
 // TestWaitTellsWhatFailed: a node that must not go on ends the waiting, with its
 // address and the reason.
 func TestWaitTellsWhatFailed(t *testing.T) {

@@ -259,6 +259,7 @@ type network struct {
 	servers map[string]func(net.Conn)
 	proxies map[[2]string]*proxy // by from and to
 	open    map[string][]net.Conn
+	serving map[string]*sync.WaitGroup // by address
 	running sync.WaitGroup
 }
 
@@ -267,6 +268,7 @@ func newNetwork() *network {
 		servers: map[string]func(net.Conn){},
 		proxies: map[[2]string]*proxy{},
 		open:    map[string][]net.Conn{},
+		serving: map[string]*sync.WaitGroup{},
 	}
 }
 
@@ -296,7 +298,10 @@ func (w *network) dial(from, to string) (net.Conn, error) {
 		w.running.Go(func() { p.splice(client, inner) })
 		theirs = outer
 	}
-	w.running.Go(func() { serve(theirs) })
+	if w.serving[to] == nil {
+		w.serving[to] = &sync.WaitGroup{}
+	}
+	w.serving[to].Go(func() { serve(theirs) })
 	return mine, nil
 }
 
@@ -315,6 +320,17 @@ func (w *network) down(address string) {
 		_ = c.Close()
 	}
 	w.open[address] = nil
+}
+
+// quiet waits until the connections that a member served, and that are cut now, are
+// through with what they were doing.
+func (w *network) quiet(address string) {
+	w.mu.Lock()
+	serving := w.serving[address]
+	w.mu.Unlock()
+	if serving != nil {
+		serving.Wait()
+	}
 }
 
 func (w *network) proxy(from, to string) *proxy {

@@ -156,12 +156,15 @@ func (w *world) stop() {
 	w.manager.stop()
 	for _, n := range []*machine{w.a, w.b} {
 		n.halt()
+	}
+	w.net.quiet(managerAddress)
+	w.net.running.Wait()
+	for _, n := range []*machine{w.a, w.b} {
 		n.release()
 	}
 	for _, release := range w.retired {
 		release()
 	}
-	w.net.running.Wait()
 }
 
 // crash kills a node as a power failure would; what was not synced survives where
@@ -277,8 +280,10 @@ func (n *machine) halt() {
 	n.running.Wait()
 }
 
-// release frees what sessions may still have used.
+// release frees what connections have used, when they are through: one that is cut may
+// still be acting on a document.
 func (n *machine) release() {
+	n.world.net.quiet(n.address)
 	_ = n.e.Close()
 	_ = n.log.Close()
 }
