@@ -55,7 +55,7 @@ func (n *Node) openGateway(ctx context.Context) error {
 			return fmt.Errorf("listen (QUOIT_NODE_GATEWAY_ADDR): %w", err)
 		}
 	}
-	published, err := n.config.gatewayURL(n.Address(), l.Addr())
+	published, err := n.config.gatewayURL(n.Address(), l.Addr(), n.seams.GatewayTLS)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
@@ -109,16 +109,22 @@ func validGatewayURL(text string) bool {
 }
 
 // gatewayURL is what is published: the setting, or what follows from the node's name
-// and from where its gateway listens.
-func (c *Config) gatewayURL(address string, listening net.Addr) (string, error) {
-	base := c.GatewayURL
+// and from where its gateway listens, over TLS or not.
+func (c *Config) gatewayURL(address string, listening net.Addr, overTLS bool) (string, error) {
+	base, scheme := c.GatewayURL, "ws"
+	if overTLS {
+		scheme = "wss"
+	}
+	if u, err := url.Parse(base); err == nil && overTLS && u.Scheme == "ws" {
+		return "", fmt.Errorf("QUOIT_NODE_GATEWAY_URL=%q: want a wss:// URL, since the node's gateway speaks TLS (QUOIT_GATEWAY_TLS_CERT_FILE)", base)
+	}
 	if base == "" {
 		host, _, _ := net.SplitHostPort(address) // it was checked
 		_, port, _ := net.SplitHostPort(listening.String())
 		if config.Loopback(listening.String()) && !config.Loopback(address) {
 			return "", fmt.Errorf("QUOIT_NODE_GATEWAY_URL=\"\": want the URL under which browsers reach the node's gateway, since that listens on %s, and others know the node as %s", listening, address)
 		}
-		base = "ws://" + net.JoinHostPort(host, port)
+		base = scheme + "://" + net.JoinHostPort(host, port)
 	}
 	if u, err := url.Parse(base); err == nil && (u.Path == "" || u.Path == "/") {
 		base = strings.TrimSuffix(base, "/") + "/v1/node/" + url.PathEscape(address)

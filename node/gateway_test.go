@@ -179,6 +179,8 @@ func TestWhatIsPublished(t *testing.T) {
 		return tcp
 	}
 	for _, c := range []struct{ setting, address, listening, want string }{
+		{"TLS", "127.0.0.1:7401", "127.0.0.1:7481", "wss://127.0.0.1:7481/v1/node/127.0.0.1:7401"},
+		{"TLS wss://n1.example.org", "10.0.0.1:7401", "127.0.0.1:7481", "wss://n1.example.org/v1/node/10.0.0.1:7401"},
 		{"", "127.0.0.1:7401", "127.0.0.1:7481", "ws://127.0.0.1:7481/v1/node/127.0.0.1:7401"},
 		{"", "node-1.internal:7401", "0.0.0.0:7481", "ws://node-1.internal:7481/v1/node/node-1.internal:7401"},
 		{"", "[fd00::1]:7401", "[::]:7481", "ws://[fd00::1]:7481/v1/node/%5Bfd00::1%5D:7401"},
@@ -186,14 +188,19 @@ func TestWhatIsPublished(t *testing.T) {
 		{"wss://n1.example.org:8443/", "10.0.0.1:7401", "127.0.0.1:7481", "wss://n1.example.org:8443/v1/node/10.0.0.1:7401"},
 		{"wss://example.org/quoit/1", "10.0.0.1:7401", "127.0.0.1:7481", "wss://example.org/quoit/1"},
 	} {
-		config := Config{GatewayURL: c.setting}
-		if got, err := config.gatewayURL(c.address, at(c.listening)); err != nil || got != c.want {
+		setting, overTLS := strings.CutPrefix(c.setting, "TLS")
+		config := Config{GatewayURL: strings.TrimSpace(setting)}
+		if got, err := config.gatewayURL(c.address, at(c.listening), overTLS); err != nil || got != c.want {
 			t.Errorf("%+v: %q, %v", c, got, err)
 		}
 	}
 	long := Config{GatewayURL: "wss://" + strings.Repeat("x", 1000) + ".org"}
-	if _, err := long.gatewayURL("10.0.0.1:7401", at("127.0.0.1:7481")); err == nil || !strings.Contains(err.Error(), "QUOIT_NODE_GATEWAY_URL") {
+	if _, err := long.gatewayURL("10.0.0.1:7401", at("127.0.0.1:7481"), false); err == nil || !strings.Contains(err.Error(), "QUOIT_NODE_GATEWAY_URL") {
 		t.Errorf("too long with the path: %v", err)
+	}
+	plain := Config{GatewayURL: "ws://n1.example.org"}
+	if _, err := plain.gatewayURL("10.0.0.1:7401", at("127.0.0.1:7481"), true); err == nil || !strings.Contains(err.Error(), "want a wss:// URL") {
+		t.Errorf("published without TLS where the gateway speaks it: %v", err)
 	}
 	for listening, want := range map[string]string{"127.0.0.1:7401": "127.0.0.1:7401", "0.0.0.0:7401": "127.0.0.1:7401", "[::]:7401": "127.0.0.1:7401", "10.0.0.1:1": "10.0.0.1:1"} {
 		if got := dialled(at(listening)); got != want {

@@ -50,8 +50,10 @@ type Seams struct {
 
 	// NewGateway makes the gateway that Config.GatewayAddr asks for; without it that is
 	// an error. It serves on GatewayListener if that is set.
+	// GatewayTLS says that the gateway shows browsers a certificate: they dial wss.
 	NewGateway      func(context.Context, GatewayHost) (Gateway, error)
 	GatewayListener net.Listener
+	GatewayTLS      bool
 }
 
 // Node is a running node. Make one with Start.

@@ -17,7 +17,7 @@ func FuzzGatewayURL(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		c := Config{GatewayURL: text}
-		published, err := c.gatewayURL("10.0.0.1:7401", &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 7481})
+		published, err := c.gatewayURL("10.0.0.1:7401", &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 7481}, false)
 		if err != nil {
 			return
 		}

@@ -28,6 +28,7 @@ func TestAClusterOverTLS(t *testing.T) {
 
 	for name, value := range map[string]string{
 		"QUOIT_BUCKET": (&url.URL{Scheme: "file", Path: file("bucket")}).String(), "QUOIT_MANAGER_ADDR": managerAddr, "QUOIT_MANAGER_ADMIN_ADDR": "off",
+		"QUOIT_NODE_GATEWAY_ADDR": freeAddress(t), "QUOIT_GATEWAY_TLS_CERT_FILE": file("node.pem"), "QUOIT_GATEWAY_TLS_KEY_FILE": file("node.key"),
 		"QUOIT_NODE_ADDR": nodeAddr, "QUOIT_NODE_DATA": file("data"), "QUOIT_NODE_ADMIN_ADDR": "off", "QUOIT_SERVERS": nodeAddr,
 		"QUOIT_TOKEN_KEYS_FILE": file("keys.json"), "QUOIT_CLUSTER_SECRET_FILE": file("secret"),
 		"QUOIT_TLS_CA_FILE": file("ca.pem"), "QUOIT_TLS_MEMBER_CA_FILE": file("ca.pem"),
@@ -55,7 +56,7 @@ func TestAClusterOverTLS(t *testing.T) {
 	if got := must(t, "get", "greeting"); got != "hello" {
 		t.Errorf("greeting holds %q", got)
 	}
-	mustSay(t, must(t, "cluster", "status", "--manager", managerAddr), nodeAddr)
+	mustSay(t, must(t, "cluster", "status", "--manager", managerAddr), nodeAddr, "also reached at", "wss://127.0.0.1:")
 	nc, err := net.Dial("tcp", nodeAddr)
 	if err != nil {
 		t.Fatal(err)

@@ -2,8 +2,12 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,12 +18,16 @@ import (
 	"github.com/quoitdb/quoit/manager"
 )
 
-// overWebSocket says something to a published endpoint, from a page of an origin.
-func overWebSocket(t *testing.T, url, origin, request string) string {
+// overWebSocket says something to a published endpoint, from a page of an origin, in a
+// browser that knows an authority.
+func overWebSocket(t *testing.T, url, origin, request string, known ...*x509.CertPool) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	transport := &http.Transport{DisableKeepAlives: true}
+	for _, roots := range known {
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}
+	}
 	ws, res, err := websocket.Dial(ctx, url, &websocket.DialOptions{ //nolint:bodyclose // the library does
 		HTTPClient: &http.Client{Transport: transport}, HTTPHeader: http.Header{"Origin": {origin}}, Subprotocols: []string{gateway.Subprotocol},
 	})
@@ -95,6 +103,43 @@ func TestUpLetsPagesGoStraightToNodes(t *testing.T) {
 	for address, url := range endpoints() {
 		if got := overWebSocket(t, url, "http://"+up.Gateway, "PING\r\n"); got != "+PONG\r\n" {
 			t.Errorf("after a restart %s at %s answers %q", address, url, got)
+		}
+	}
+}
+
+// TestPagesGoStraightToNodesOverTLS: where the gateways show browsers a certificate, a page
+// comes by https and may open nothing but wss. A node published ws:// for a listener that
+// spoke TLS: nobody could dial it.
+func TestPagesGoStraightToNodesOverTLS(t *testing.T) {
+	certificates := t.TempDir()
+	must(t, "cert", "ca", certificates)
+	must(t, "cert", "issue", certificates, "web", "--host", "127.0.0.1")
+	t.Setenv("QUOIT_GATEWAY_TLS_CERT_FILE", filepath.Join(certificates, "web.pem"))
+	t.Setenv("QUOIT_GATEWAY_TLS_KEY_FILE", filepath.Join(certificates, "web.key"))
+	authority, err := os.ReadFile(filepath.Join(certificates, "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(authority)
+
+	up, _, stop := upOn(t, t.TempDir(), "--nodes", "2")
+	defer stop()
+	var topology topologyJSON
+	if err := json.Unmarshal([]byte(must(t, "cluster", "topology", "--json", "-m", up.Manager)), &topology); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range topology.Nodes {
+		url := n.Endpoints["ws"]
+		if !strings.HasPrefix(url, "wss://127.0.0.1:") {
+			t.Errorf("%s is reached at %q", n.Address, url)
+			continue
+		}
+		if got := overWebSocket(t, url, "https://"+up.Gateway, "PING\r\n", roots); got != "+PONG\r\n" {
+			t.Errorf("%s answers a page of the gateway %q", url, got)
+		}
+		if got := overWebSocket(t, url, "http://evil.example", "PING\r\n", roots); got != "403 Forbidden" {
+			t.Errorf("%s answers a page of another site %q", url, got)
 		}
 	}
 }

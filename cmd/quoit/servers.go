@@ -53,7 +53,7 @@ func nodeServer() server {
 			logger := newLogger(log, c.LogLevel)
 			return node.Run(ctx, c, node.Seams{
 				Logger: logger, FS: diskOf(environ, logger), Points: telling(points, logger), Version: version,
-				OwnProcess: true, NewGateway: ownGateway(g, version),
+				OwnProcess: true, NewGateway: ownGateway(g, version), GatewayTLS: g.Public.Enabled(),
 			})
 		},
 	}

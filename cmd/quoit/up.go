@@ -245,7 +245,7 @@ func (o *upFlags) up(c *cobra.Command, options local.Options, door gateway.Confi
 		defer func() { _ = listener.Close() }() // a second time, once the gateway has it
 		pages.Addr = listener.Addr().String()
 	}
-	options.Gateway, options.GatewayOffset = ownGateway(pages, options.Version), gatewayOffset
+	options.Gateway, options.GatewayOffset, options.GatewayTLS = ownGateway(pages, options.Version), gatewayOffset, door.Public.Enabled()
 	running, err := local.Start(ctx, options)
 	if err != nil {
 		if ctx.Err() != nil {

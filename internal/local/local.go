@@ -61,6 +61,7 @@ type Options struct {
 	// anywhere.
 	Gateway       func(context.Context, node.GatewayHost) (node.Gateway, error)
 	GatewayOffset int
+	GatewayTLS    bool // they show browsers a certificate
 	Logger        *slog.Logger
 	Version       string
 }
@@ -242,6 +243,7 @@ func (c *Cluster) AddNode(ctx context.Context, address string) (*node.Node, erro
 			return nil, errors.Join(err, listener.Close())
 		}
 		seams.NewGateway, config.GatewayAddr = c.options.Gateway, seams.GatewayListener.Addr().String()
+		seams.GatewayTLS = c.options.GatewayTLS
 	}
 	n, err := node.Start(context.WithoutCancel(ctx), config, seams)
 	if err != nil {
