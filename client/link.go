@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/quoitdb/quoit/protocol"
 )
@@ -38,6 +39,7 @@ type link struct {
 	leaving  bool          // nothing more is accepted; what was is still answered
 	room     chan struct{} // closed when the writer has made room; nil when nobody waits
 	asleep   bool          // the writer waits for wake
+	late     *time.Timer   // fails the link in the reader's place; nil while the writer can write
 
 	wake chan struct{} // capacity 1
 	dead atomic.Bool   // err is set, or leaving; for a look without the lock
@@ -69,6 +71,9 @@ const (
 	// and keepReadBuffer the size above which it is given back.
 	readBuffer     = 32 << 10
 	keepReadBuffer = 1 << 20
+	// lastWords is how long the reader may take to the end of a connection that
+	// cannot be written to. Where that is broken, it takes no time.
+	lastWords = time.Second
 )
 
 var (
@@ -135,7 +140,7 @@ func (l *link) writeLoop() {
 			return
 		}
 		if err := l.write(buf); err != nil {
-			l.fail(err)
+			l.broken(err)
 			return
 		}
 	}
@@ -194,6 +199,16 @@ func (l *link) write(buf []byte) error {
 		buf = buf[n:]
 	}
 	return nil
+}
+
+// broken is called when nothing can be written any more. Who closes a connection may have
+// said why before, so the reader comes to the end of that, and fails the link.
+func (l *link) broken(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.late = time.AfterFunc(lastWords, func() { l.fail(err) })
+	}
 }
 
 // readLoop runs in its own goroutine until the link dies, and then finishes
@@ -308,6 +323,9 @@ func (l *link) fail(err error) {
 		l.err = err
 		l.dead.Store(true)
 		l.makeRoom()
+		if l.late != nil {
+			l.late.Stop()
+		}
 		if l.asleep {
 			l.asleep = false
 			l.wake <- struct{}{}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -227,6 +229,44 @@ func TestAPortThatSpeaksAnotherProtocolIsSaidAtOnce(t *testing.T) {
 		}
 		if d := time.Since(start); d != 0 {
 			t.Errorf("it took %v", d)
+		}
+	})
+}
+
+// hungUp is a connection that the other side has closed with a last line, so that nothing
+// can be written; the line is read after that was tried.
+type hungUp struct {
+	rest  io.Reader
+	once  sync.Once
+	tried chan struct{}
+}
+
+func (c *hungUp) Write([]byte) (int, error) {
+	_ = c.Close()
+	return 0, syscall.EPIPE
+}
+
+func (c *hungUp) Read(b []byte) (int, error) {
+	<-c.tried
+	pass(time.Millisecond)
+	return c.rest.Read(b)
+}
+
+func (c *hungUp) Close() error {
+	c.once.Do(func() { close(c.tried) })
+	return nil
+}
+
+// TestTheLastWordsOfAConnectionAreRead, whoever notices first that it is closed.
+func TestTheLastWordsOfAConnectionAreRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dials := 0
+		_, err := Open(t.Context(), []string{fakeAddress(1)}, WithDialer(func(context.Context, string) (Conn, error) {
+			dials++
+			return &hungUp{rest: strings.NewReader("-NOPROTO this port speaks TLS alone\r\n"), tried: make(chan struct{})}, nil
+		}))
+		if err == nil || !strings.Contains(err.Error(), "NOPROTO this port speaks TLS alone") || dials != 1 {
+			t.Errorf("got %v after %d dials", err, dials)
 		}
 	})
 }
