@@ -172,7 +172,7 @@ func TestAThousandPagesCostTheManagerOneRequest(t *testing.T) {
 	m := newFakeManager(t, bulk(`{"formed":true}`))
 	clock := &fakeClock{at: time.Unix(1_800_000_000, 0)}
 	g := start(t, m.Addr().String(), options{
-		config: func(c *Config) { c.Limits.PerAddress, c.Times.Handshake = 0, patience },
+		config: func(c *Config) { c.Limits.PerAddress = 0 },
 		seams:  func(s *Seams) { s.Now = clock.now },
 	})
 	readers := 1000

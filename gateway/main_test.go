@@ -52,6 +52,7 @@ func nodeConfig(t testing.TB) node.Config {
 		t.Fatal(err)
 	}
 	n.Tokens, n.Times.Poll = 16, 50*time.Millisecond
+	n.Times.Handshake = patience // a test may be slow to authenticate
 	return n
 }
 
@@ -63,7 +64,7 @@ func startCluster(t testing.TB, nodes int) *local.Cluster {
 func startClusterOf(t testing.TB, nodes int, n node.Config) *local.Cluster {
 	t.Helper()
 	m := manager.DefaultConfig()
-	m.Poll, m.Auth = 50*time.Millisecond, n.Auth
+	m.Poll, m.Auth, m.Handshake = 50*time.Millisecond, n.Auth, patience
 	c, err := local.Start(t.Context(), local.Options{Dir: t.TempDir(), Nodes: nodes, Port: -1, Node: &n, Manager: &m})
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +111,7 @@ func start(t testing.TB, managerAddr string, o options) *fixture {
 	t.Helper()
 	c := DefaultConfig()
 	c.Addr, c.RedisAddr, c.AdminAddr, c.ManagerAddr = "127.0.0.1:0", "127.0.0.1:0", "off", managerAddr
-	c.Times.Poll, c.Times.Drain = 50*time.Millisecond, 5*time.Second
+	c.Times.Poll, c.Times.Drain, c.Times.Handshake = 50*time.Millisecond, 5*time.Second, patience
 	if o.config != nil {
 		o.config(&c)
 	}
