@@ -144,7 +144,7 @@ func (w *wall) by(token string) peer.Dialer {
 }
 
 func (w *wall) status() (s manager.Status, err error) {
-	m, err := manager.DialBy(w.b.t.Context(), w.by(w.auditor), w.b.address, 5*time.Second)
+	m, err := manager.DialBy(w.b.t.Context(), w.by(w.auditor), w.b.address, patience)
 	if err != nil {
 		return s, err
 	}
@@ -195,8 +195,14 @@ func (w *wall) audit() {
 		w.b.t.Errorf("a scan gives %d keys, %d of them of the attackers (what they have written for certain among them: %v)", seen, foreign, there)
 	}
 	w.b.t.Logf("%8d  keys of the attackers' own are there", foreign)
-	if s, err := w.status(); err != nil || uint64(s.Epoch) != w.epoch || s.Paused || s.Throttle != 0 || !settled(len(w.b.nodes))(s) {
-		w.b.t.Errorf("the cluster is another: %v, %+v, want epoch %d", err, s, w.epoch)
+	var s manager.Status
+	w.b.wait("the nodes to be heard of as serving", func() bool { // it may have been a while on a busy machine
+		var err error
+		s, err = w.status()
+		return err == nil && settled(len(w.b.nodes))(s)
+	})
+	if uint64(s.Epoch) != w.epoch || s.Paused || s.Throttle != 0 {
+		w.b.t.Errorf("the cluster is another: %+v, want epoch %d", s, w.epoch)
 	}
 }
 
