@@ -54,6 +54,11 @@ const attackVariable = "QUOIT_TEST_ATTACK"
 // leave of the processors, for in earnest they would have their own.
 func launch(ctx context.Context, p plan) (outcome, error) {
 	var o outcome
+	// Who has next to no time may be too slow to authenticate: this must not fail.
+	first := &attack{plan: p, dials: map[string]int{}}
+	if err := errors.Join(first.arm(), first.settle(ctx)); err != nil {
+		return o, err
+	}
 	text, err := json.Marshal(p)
 	if err != nil {
 		return o, err
@@ -84,7 +89,7 @@ func attackers(text string) error {
 	}
 	a := &attack{plan: p, pace: rate.NewLimiter(rate.Limit(p.Pace), max(1, p.Pace/50)), kinds: map[string]int{}, dials: map[string]int{}}
 	a.left.Store(int64(p.Inputs))
-	if err := errors.Join(a.arm(), a.settle(context.Background())); err != nil {
+	if err := a.arm(); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -145,9 +150,10 @@ func (a *attack) inventor(p port, who uint64) *inventor {
 	return &inventor{Rand: rand.New(rand.NewPCG(a.Seed, who)), nodes: p.Nodes, gateway: p.Address, creed: a.Creed}
 }
 
-// spend takes one input from the budget, when its time has come.
+// spend takes one input from the budget, when its time has come. What was taken is sent,
+// also where the attack ends meanwhile.
 func (a *attack) spend(ctx context.Context, kind string) bool {
-	if a.left.Add(-1) < 0 || a.pace.Wait(ctx) != nil {
+	if a.left.Add(-1) < 0 || a.pace.Wait(context.WithoutCancel(ctx)) != nil {
 		return false
 	}
 	a.mu.Lock()
