@@ -46,6 +46,7 @@ func newCitadel(t *testing.T) *citadel {
 	shown := c.ca.Config(false)
 	g := gateway.DefaultConfig()
 	g.Addr, g.RedisAddr, g.AdminAddr, g.ManagerAddr = "127.0.0.1:0", "127.0.0.1:0", "off", c.Manager()
+	g.Times.Handshake = patience
 	g.KeysFile, g.Token = c.node.Auth.TokenKeysFile, config.NewSecret(c.issue("gateway", auth.ClusterNone))
 	g.TLS, g.Public = c.ca.Config(true, tlstest.Role("quoit://gateway")), tlsconf.Public{PublicCert: shown.TLSCert, PublicKey: shown.TLSKey}
 	door, err := gateway.Start(within(t), g, gateway.Seams{Logger: logger})

@@ -25,9 +25,13 @@ import (
 
 func TestMain(m *testing.M) { leak.Main(m) }
 
+// patience is how long a test waits for what must happen, on a machine that does much
+// else.
+const patience = 3 * time.Minute
+
 // within bounds a test: whatever hangs says so.
 func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }

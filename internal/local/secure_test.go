@@ -65,7 +65,13 @@ func prepareFortress(t *testing.T) *fortress {
 	f.node.Auth = auth.Config{ClusterSecret: config.NewSecret(fortressSecret), TokenKeysFile: file}
 	f.node.TLS = f.ca.Config(false)
 	f.manager.Auth, f.manager.TLS = f.node.Auth, f.ca.Config(false)
-	f.manager.NodeTimeout = time.Hour // a node that is down for a moment is still sent its ranges
+	if err := f.node.Log.Fsync.UnmarshalText([]byte("never")); err != nil { // durability is tested elsewhere
+		t.Fatal(err)
+	}
+	f.node.Tokens, f.manager.MovesPerNode = 16, 8 // few ranges move fast
+	f.node.Times.Poll, f.manager.Poll = 50*time.Millisecond, 50*time.Millisecond
+	f.node.Times.Handshake, f.manager.Handshake = patience, patience // a test may be slow to authenticate
+	f.manager.NodeTimeout = time.Hour                                // a node that is down for a moment is still sent its ranges
 	if f.knows, err = tlsconf.NewClient(tlsconf.Config{TLSCA: f.ca.File}, tlsconf.Options{}); err != nil {
 		t.Fatal(err)
 	}
