@@ -333,6 +333,23 @@ func (s *solo) inPhase(want phase) int {
 	return n
 }
 
+// atRest waits until nobody is being written to. Who has a reply may have it before the
+// server knows that it is through: a clock that leaps then finds one who does not read.
+func (s *solo) atRest() {
+	s.t.Helper()
+	waitFor(s.t, "the replies to be through", func() bool {
+		s.roster.mu.Lock()
+		defer s.roster.mu.Unlock()
+		for _, c := range s.roster.conns {
+			p, _ := c.phaseSince()
+			if t := c.pusher.Load(); p == writing || t != nil && t.writing.Load() != 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // received is how many bytes clients have sent.
 func (s *solo) received() uint64 {
 	t, _ := s.totals()

@@ -191,6 +191,7 @@ func TestHelloTellsAStrangerNothing(t *testing.T) {
 	c.want("HELLO 2 AUTH me "+i.token(root()), "[server quoit version ")
 	c.want("CLIENT GETNAME", "(nil)")
 	c.want("HELLO", "[server quoit version ")
+	s.atRest()
 	clock.advance(2 * time.Hour)
 	c.want("HELLO", "-NOAUTH the token has expired")
 }
@@ -315,8 +316,10 @@ func TestATokenThatExpiresEndsAtOnce(t *testing.T) {
 	claims.Expires = clock.now().Add(time.Minute)
 	c := s.login(i.sign(claims))
 	c.want("GET mine:1", "a")
+	s.atRest()
 	clock.advance(time.Minute + auth.Leeway - time.Second)
 	c.want("GET mine:1", "a")
+	s.atRest()
 	clock.advance(2 * time.Second)
 	c.send("GET mine:1\r\nSET mine:1 x\r\nNOSUCH\r\nGET\r\nPING\r\n")
 	for range 5 {
@@ -384,6 +387,7 @@ func TestAWatchEndsWithItsToken(t *testing.T) {
 			c := s.login(i.token(auth.PrefixScope("mine:", auth.ReadAccess)))
 			c.send("WATCH 1 PREFIX mine: 0 0 0\r\n")
 			c.wantHeard("[watching :1]", "[synced :1 :0 :0 :v]")
+			s.atRest()
 			end(i, clock)
 			if got := c.heard(); !strings.HasPrefix(got, "[refused :0 NOAUTH ") || !strings.Contains(got, how) {
 				t.Errorf("heard %s", got)
@@ -460,9 +464,11 @@ func TestWhoDoesNotAuthenticateInTimeIsClosed(t *testing.T) {
 	busy.want("HELLO 2", "-NOAUTH ")
 	half.send("AUTH ey")
 	waitFor(t, "half a request to be read", func() bool { return s.inPhase(partial) == 1 })
+	s.atRest()
 	clock.advance(4 * time.Second)
 	busy.want("RESET", "+RESET")
 	busy.want("GET a", "-NOAUTH ")
+	s.atRest()
 	clock.advance(2 * time.Second)
 	for _, c := range []*testClient{silent, busy, half} {
 		if got := c.reply(); !strings.HasPrefix(got, "-NOAUTH ") || !strings.Contains(got, "within 5s") {
@@ -482,6 +488,7 @@ func TestATokenThatHasEndedKeepsNoPlace(t *testing.T) {
 	s, i := guarded(t, soloOptions{clock: clock.now, config: func(c *Config) { c.Times.Write = 20 * time.Millisecond }})
 	c := s.login(i.token(root()))
 	c.want("GET a", "(nil)")
+	s.atRest()
 	clock.advance(2 * time.Hour)
 	waitFor(t, "the sweeper to see it", func() bool {
 		s.roster.mu.Lock()

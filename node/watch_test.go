@@ -230,6 +230,7 @@ func TestWatchersOfANodeThatStops(t *testing.T) {
 	c.send("WATCH 1 PREFIX k 0 0 0\r\n")
 	c.wantHeard("[watching :1]", "[synced :1 :0 :0 :0]")
 	idle.do("PING")
+	s.atRest()
 	clock.advance(2 * time.Minute)
 	idle.expectClosed() // for it did nothing; who watches is not expected to
 	s.dial().do("SET k 1")
