@@ -74,7 +74,8 @@ type soloOptions struct {
 	keys     *auth.Keys // of tokens; authentication is on if there are any
 	secret   string     // of the cluster, with keys
 	tls      *tlsconf.Config
-	dir      string // a real folder for the log instead of the disk in memory
+	farewell time.Duration // of a connection that is refused, instead of farewellTime
+	dir      string        // a real folder for the log instead of the disk in memory
 	disk     func(vfs.FS) vfs.FS
 }
 
@@ -111,6 +112,9 @@ func startSolo(t testing.TB, o soloOptions) *solo {
 	n.keys = o.keys
 	s.server = n.newServer(n.trust.Listener(o.listener))
 	s.server.members = s.members
+	if o.farewell > 0 {
+		s.farewellTime = o.farewell
+	}
 	s.server.about.address = soloAddress
 	s.server.fail = func(err error) { t.Log("server failed: ", err) }
 

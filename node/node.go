@@ -267,7 +267,7 @@ func (n *Node) newServer(l net.Listener) *server {
 			fsync: n.config.Log.Fsync, process: cmp.Or(n.seams.Process, os.Getpid()), instance: strings.ToLower(rand.Text()),
 		},
 		guard: auth.NewGuard("node", n.keys, n.log), trust: n.trust,
-		fail: n.fail, listener: l, stopping: make(chan struct{}), roster: roster{conns: make(map[uint64]*conn), from: places.Count{Most: n.config.Limits.PerAddress}, strange: places.Count{Most: places.Strangers(n.config.Limits.Connections)}},
+		fail: n.fail, listener: l, stopping: make(chan struct{}), farewellTime: farewellTime, roster: roster{conns: make(map[uint64]*conn), from: places.Count{Most: n.config.Limits.PerAddress}, strange: places.Count{Most: places.Strangers(n.config.Limits.Connections)}},
 	}
 }
 

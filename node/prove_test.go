@@ -116,10 +116,14 @@ func TestAConnectionThatBeginsNoHandshake(t *testing.T) {
 // TestNoRoomOverTLS is told in TLS, and who does not even shake hands to hear it does not
 // keep the node from stopping.
 func TestNoRoomOverTLS(t *testing.T) {
-	s, _, knows := overTLS(t, soloOptions{config: func(c *Config) { c.Limits.Connections = 1 }})
-	if c, err := s.dialTLS(knows); err != nil || c.do("PING") != "+PONG" {
-		t.Fatal(err)
+	full := func(farewell time.Duration) (*solo, tlsconf.Config) {
+		s, _, knows := overTLS(t, soloOptions{farewell: farewell, config: func(c *Config) { c.Limits.Connections = 1 }})
+		if c, err := s.dialTLS(knows); err != nil || c.do("PING") != "+PONG" {
+			t.Fatal(err)
+		}
+		return s, knows
 	}
+	s, knows := full(time.Minute)
 	c, err := s.dialTLS(knows)
 	if err != nil {
 		t.Fatal(err)
@@ -127,8 +131,8 @@ func TestNoRoomOverTLS(t *testing.T) {
 	if got := c.reply(); !strings.HasPrefix(got, "-OVERLOADED") {
 		t.Errorf("one too many hears %s", got)
 	}
-	silent := s.dial()
-	silent.expectClosed()
+	s, _ = full(10 * time.Millisecond)
+	s.dial().expectClosed()
 }
 
 // TestASlowReaderOverTLS is cut off although its connection cannot even say goodbye, and

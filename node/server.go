@@ -45,11 +45,12 @@ type server struct {
 	fail func(error)
 	ctx  context.Context // of member commands; set before accept
 
-	listener  net.Listener
-	stopping  chan struct{} // closed when draining begins
-	handlers  sync.WaitGroup
-	farewells atomic.Int32 // refused connections that are still being told why
-	roster    roster
+	listener     net.Listener
+	stopping     chan struct{} // closed when draining begins
+	handlers     sync.WaitGroup
+	farewells    atomic.Int32 // refused connections that are still being told why
+	farewellTime time.Duration
+	roster       roster
 }
 
 // roster is who is connected.
@@ -79,6 +80,8 @@ type about struct {
 const (
 	// maxFarewells bounds the goroutines that tell a refused client why.
 	maxFarewells = 64
+	// farewellTime is how long one may take to hear it; there may be a handshake before.
+	farewellTime = time.Second
 	// shrinkIdle is how long a connection is quiet before its memory is taken back.
 	shrinkIdle = 2 * time.Second
 	// drainGrace is how long a draining node waits for requests on their way.
@@ -166,7 +169,7 @@ func (s *server) farewell(nc net.Conn, why error) {
 	if s.farewells.Add(1) > maxFarewells {
 		return
 	}
-	_ = nc.SetDeadline(time.Now().Add(time.Second)) // for reading as well: there may be a handshake before
+	_ = nc.SetDeadline(time.Now().Add(s.farewellTime)) // for reading as well, because of the handshake
 	if _, err := nc.Write(protocol.AppendErrorCode(nil, protocol.OVERLOADED, why.Error())); err == nil {
 		linger(nc, lingerTime)
 	}
