@@ -238,7 +238,7 @@ func TestStrangersOfOneAddressHaveTheirPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	i := newIssuer(t)
-	newWorld(t).manager(i.guarded, func(c *Config, s *Seams) { c.Connections, s.Listener = 9, l })
+	newWorld(t).manager(i.guarded, func(c *Config, s *Seams) { c.Connections, c.Handshake, s.Listener = 9, time.Minute, l })
 	dial := func() *client {
 		nc, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
