@@ -4,12 +4,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/quoitdb/quoit/internal/leak"
 	"github.com/quoitdb/quoit/protocol"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }
 
 // noon is when these stories happen.
 var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
