@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/quoitdb/quoit/internal/cluster"
+	"github.com/quoitdb/quoit/internal/freeport"
 	"github.com/quoitdb/quoit/internal/member"
 	"github.com/quoitdb/quoit/internal/vfs"
 	"github.com/quoitdb/quoit/protocol"
@@ -29,7 +30,7 @@ type testCluster struct {
 	manager   *fakeManager
 	disk      *vfs.Mem
 	logs      *syncBuffer
-	address   string // of the node; fixed at its first start
+	address   string // of the node
 }
 
 // flakyBucket can be unreachable.
@@ -53,11 +54,30 @@ func newTestCluster(t *testing.T) *testCluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &testCluster{t: t, bucket: &flakyBucket{Bucket: folder}, disk: vfs.NewMem(), logs: &syncBuffer{}}
+	c := &testCluster{t: t, bucket: &flakyBucket{Bucket: folder}, disk: vfs.NewMem(), logs: &syncBuffer{}, address: claimAddress(t)}
 	c.documents = cluster.NewStore(c.bucket, cluster.StoreOptions{})
 	c.manager = startFakeManager(t, c.documents)
 	t.Cleanup(func() { folder.Close() })
 	return c
+}
+
+// unused are addresses that tests before have given back.
+var unused []string
+
+// claimAddress is an address for a node that is started more than once: nobody on the
+// machine takes it while the node is down.
+func claimAddress(t *testing.T) (address string) {
+	t.Helper()
+	if n := len(unused); n > 0 {
+		address, unused = unused[n-1], unused[:n-1]
+	} else {
+		var err error
+		if address, err = freeport.Address(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { unused = append(unused, address) })
+	return address
 }
 
 // form writes the first document.
@@ -98,10 +118,7 @@ func (c *testCluster) other(address string) cluster.Document {
 func (c *testCluster) start(change func(*Config, *Seams)) (*Node, error) {
 	c.t.Helper()
 	cfg := DefaultConfig()
-	cfg.Addr = "127.0.0.1:0"
-	if c.address != "" {
-		cfg.Addr = c.address
-	}
+	cfg.Addr = c.address
 	cfg.DataDir, cfg.Bucket, cfg.ManagerAddr, cfg.AdminAddr = "/data", "file:///unused", c.manager.addr(), "off"
 	cfg.Log.Segment = 1 << 20
 	cfg.Tokens = 16
