@@ -178,8 +178,8 @@ func (n *machine) crash(keep func() bool) {
 	n.dead = true
 	n.survivor = n.disk.CrashClone(keep)
 	n.disk.Kill()
+	n.running.Go(func() { n.world.net.down(n.address) }) // before a reboot, which waits for it, is up
 	close(n.died)
-	go n.world.net.down(n.address)
 }
 
 // reboot starts a crashed node again from what its disk has kept.
