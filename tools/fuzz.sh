@@ -29,7 +29,11 @@ grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r file; do
     dir=$(dirname "$file")
     case "$dir $target" in *"$only"*) ;; *) continue ;; esac
     echo "== $dir $target"
-    go test -run '^$' -fuzz "^${target}\$" -fuzztime "$time" ${parallel:+-parallel "$parallel"} "$dir" </dev/null | tee "$log"
+    if ! go test -run '^$' -fuzz "^${target}\$" -fuzztime "$time" ${parallel:+-parallel "$parallel"} "$dir" </dev/null | tee "$log"; then
+      # Time that is up while an input is under way is reported as a failure, with no input.
+      grep -q 'context deadline exceeded' "$log" && ! grep -q 'Failing input' "$log" || exit 1
+      echo "   (the time was up)"
+    fi
     execs=$(grep -oE 'execs: [0-9]+' "$log" | tail -1 | grep -oE '[0-9]+' || echo 0)
     printf '%10d  %s %s\n' "$execs" "$dir" "$target" >>"$table"
     [ -z "$keep" ] || keep_small "$dir" "$target"
