@@ -14,15 +14,19 @@ most=24 # inputs kept for each target, none of them larger than a KiB
 # nothing else meanwhile: a target with inputs of 2 KiB tried five in two minutes.
 smaller=500x
 
-keep_small() { # keep_small FOLDER TARGET
-  local cached kept=$1/testdata/fuzz/$2 file
+# keep_small FOLDER TARGET: of all sizes alike. The smallest alone would be a byte or two, and reach no further than the header.
+keep_small() {
+  local cached kept=$1/testdata/fuzz/$2 room
   cached=$(go env GOCACHE)/fuzz/$(cd "$1" && go list .)/$2
   [ -d "$cached" ] || return 0
   mkdir -p "$kept"
-  find "$cached" -type f -size -3 -printf '%s %f\n' | sort -n | while read -r _ file; do
-    [ "$(find "$kept" -type f | wc -l)" -lt "$most" ] || break
-    [ -e "$kept/$file" ] || cp "$cached/$file" "$kept/$file"
-  done
+  room=$((most - $(find "$kept" -type f | wc -l)))
+  find "$cached" -type f -size -3 -printf '%s %f\n' | sort -n | cut -d' ' -f2 |
+    awk -v room="$room" '{ all[NR] = $0 }
+      END { for (i = 0; i < room && i < NR; i++) print all[1 + (NR > room ? int(i * NR / room) : i)] }' |
+    while read -r file; do
+      [ -e "$kept/$file" ] || cp "$cached/$file" "$kept/$file"
+    done
 }
 
 log=$(mktemp) table=$(mktemp)
